@@ -1,0 +1,218 @@
+//! NodeMirror: what a node's agent says of its node, and what the controller grants it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the controller grants this node.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "registry-mirror.dev",
+    version = "v1alpha1",
+    kind = "NodeMirror",
+    doc = "One node: its containerd, what it needs, its mirrors. Named like the node and owned by it; written by the operator.",
+    plural = "nodemirrors",
+    shortname = "nmirror",
+    category = "registry-mirrors",
+    status = "NodeMirrorStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Containerd", type_ = "string", json_path = ".status.containerd.version"),
+    printcolumn(name = "Distro", type_ = "string", json_path = ".status.containerd.distribution"),
+    printcolumn(name = "Plan", type_ = "string", json_path = ".status.plan.kind"),
+    printcolumn(name = "Mirrors", type_ = "string", json_path = ".status.summary.mirrors"),
+    printcolumn(name = "Restarts", type_ = "integer", json_path = ".status.restarts"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.summary.reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeMirrorSpec {
+    /// The one plan that this node may carry out now although it restarts containerd. Written by the controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_approval: Option<RestartApproval>,
+}
+
+/// Leave for one restart.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartApproval {
+    /// The hash of the plan, as in `status.plan.hash`; another plan needs another approval.
+    #[schemars(length(min = 1, max = 128))]
+    pub plan: String,
+    /// When it was granted.
+    pub approved_at: Time,
+}
+
+/// What the node's agent says; nobody else writes it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeMirrorStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The hash of this node's part of the bundle that is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
+
+    /// The containerd that pulls this node's images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containerd: Option<ContainerdStatus>,
+
+    /// What the node needs so that containerd reads the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
+
+    /// Each registry that a RegistryMirror names for this node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<NodeRegistryStatus>,
+
+    /// Restarts of containerd that the operator has made on this node.
+    #[serde(default)]
+    pub restarts: u32,
+
+    /// Ready, Effective, RestartPending, MirrorsHealthy, Conflicts, CredentialsUnusable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// What `kubectl get` shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<NodeMirrorSummary>,
+}
+
+/// The containerd of a node.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerdStatus {
+    /// As the daemon tells it.
+    pub version: String,
+    /// What kind of host this is, for example `kubeadm`, `k3s`.
+    pub distribution: String,
+    /// The file or unit that tells so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
+    /// The daemon's main configuration file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_file: Option<String>,
+    /// Its `version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_version: Option<u32>,
+    /// The directory that holds the hosts.toml files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_path: Option<String>,
+    /// When the daemon started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+}
+
+/// What a node needs so that containerd reads the hosts.toml files.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStatus {
+    /// Names this plan; an approval names the same hash.
+    pub hash: String,
+    /// What is to be done.
+    pub kind: PlanKind,
+    /// Whether containerd must restart once.
+    pub restart: bool,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The keys that change. Values that may be secret are redacted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<PlanChange>,
+}
+
+/// What is to be done to a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum PlanKind {
+    /// Nothing is known to be needed.
+    #[default]
+    None,
+    /// An effective directory exists: use it. No edit, no restart.
+    Adopt,
+    /// Set `config_path`; one restart.
+    Patch,
+    /// Carry legacy `mirrors` and `configs` over into hosts.toml; one restart.
+    Migrate,
+    /// The operator cannot do it here safely; the reason says why.
+    Unsupported,
+}
+
+impl PlanKind {
+    /// As in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Adopt => "Adopt",
+            Self::Patch => "Patch",
+            Self::Migrate => "Migrate",
+            Self::Unsupported => "Unsupported",
+        }
+    }
+}
+
+/// One key of a containerd configuration file that changes.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanChange {
+    /// The file.
+    pub file: String,
+    /// The key, with its table.
+    pub key: String,
+    /// The value before; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The value after; absent where it is taken out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// One registry on one node.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRegistryStatus {
+    /// The registry.
+    pub registry: String,
+    /// The RegistryMirror in force.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub object: String,
+    /// The hash of the bundle's entry in force, as the controller compiled it.
+    pub hash: String,
+    /// Why the entry is not in force, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Each mirror as this node sees it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<MirrorState>,
+}
+
+/// One mirror as one node sees it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MirrorState {
+    /// The mirror's url.
+    pub url: String,
+    /// `Active`, `Drained` (taken out while dead), `Unknown` (not probed), `Unusable` (this containerd cannot express it).
+    pub state: String,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// What went wrong, where something did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What `kubectl get nodemirrors` shows.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeMirrorSummary {
+    /// `active/all` mirrors.
+    pub mirrors: String,
+    /// The reason of the first condition that is not as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
