@@ -1,0 +1,359 @@
+//! Who may restart containerd now.
+//!
+//! The restart is the only disruptive act, so at no time do more nodes lack a working containerd by our doing than the
+//! budget allows. A grant names one plan of one node; the agent reads it live before it acts, so that what is withdrawn
+//! here does not happen there.
+
+mod max_unavailable;
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use jiff::{SignedDuration, Timestamp};
+
+pub use max_unavailable::{MaxUnavailable, MaxUnavailableError};
+
+/// After this time an approval that led to no restart is withdrawn.
+pub const APPROVAL_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
+
+/// Names one plan of one node, as in `status.plan.hash`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlanHash(String);
+
+impl PlanHash {
+    /// As the agent wrote it.
+    #[must_use]
+    pub const fn new(hash: String) -> Self {
+        Self(hash)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PlanHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who decides that a node may restart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// The controller, within the budget.
+    #[default]
+    Automatic,
+    /// A person by `registry-mirror approve`, within the budget.
+    Manual,
+    /// Nobody.
+    Never,
+}
+
+impl Policy {
+    /// As it is written in the chart's values.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Automatic => "Automatic",
+            Self::Manual => "Manual",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// The text names no policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no restart policy: write Automatic, Manual or Never")]
+pub struct PolicyError(String);
+
+impl FromStr for Policy {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Automatic, Self::Manual, Self::Never]
+            .into_iter()
+            .find(|policy| policy.name() == text)
+            .ok_or_else(|| PolicyError(text.to_owned()))
+    }
+}
+
+/// What holds for all nodes.
+#[derive(Debug, Clone)]
+pub struct Rules<'a> {
+    /// Who decides.
+    pub policy: Policy,
+    /// How many nodes may be unavailable at a time.
+    pub max_unavailable: MaxUnavailable,
+    /// Whether a failure stops all further restarts.
+    pub pause_on_failure: bool,
+    /// Whether restarts are paused.
+    pub paused: bool,
+    /// `false` in the modes that restart nothing (DryRun, Restore).
+    pub may_restart: bool,
+    /// The failures that a pause was already made for.
+    pub known_failures: &'a BTreeSet<Failure>,
+    /// The controller's clock.
+    pub now: Timestamp,
+}
+
+/// One node whose pulls some RegistryMirror redirects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeState {
+    /// Its name.
+    pub name: String,
+    /// Kubernetes says that it is Ready.
+    pub ready: bool,
+    /// Its agent runs, so that its word counts and an approval would be used.
+    pub agent_alive: bool,
+    /// It still carries the startup taint: no pods to disturb, so it restarts outside the budget.
+    pub tainted: bool,
+    /// What its agent says.
+    pub restart: Restart,
+    /// What it was granted.
+    pub approval: Option<Approval>,
+    /// The plan that a person approved (annotation `registry-mirror.dev/approve`).
+    pub requested: Option<PlanHash>,
+    /// When an approval of it was last withdrawn unused; such nodes come last.
+    pub withdrawn_at: Option<Timestamp>,
+}
+
+/// Whether a node's containerd must restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restart {
+    /// It need not, or not any more.
+    NotNeeded,
+    /// It waits for leave to carry out this plan.
+    Pending(PlanHash),
+    /// It tried and went back.
+    Failed {
+        /// The plan.
+        plan: PlanHash,
+        /// A sentence.
+        why: String,
+        /// The agent has seen the approval that stands now, so the failure is not one of an earlier approval.
+        under_this_approval: bool,
+    },
+}
+
+impl Restart {
+    const fn plan(&self) -> Option<&PlanHash> {
+        match self {
+            Self::NotNeeded => None,
+            Self::Pending(plan) | Self::Failed { plan, .. } => Some(plan),
+        }
+    }
+}
+
+/// Leave for one plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// The plan.
+    pub plan: PlanHash,
+    /// Since when.
+    pub approved_at: Timestamp,
+}
+
+/// A plan that failed on a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Failure {
+    /// The node.
+    pub node: String,
+    /// The plan.
+    pub plan: PlanHash,
+}
+
+/// What to write. All of it follows from the state, so it can be decided again after a crash.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// Grant these plans.
+    pub grant: Vec<Grant>,
+    /// Take these nodes' approvals back.
+    pub withdraw: Vec<(String, Withdrawal)>,
+    /// Take the annotations of these nodes away: granted, or no longer what the node needs.
+    pub clear_requests: Vec<String>,
+    /// Stop all further restarts.
+    pub pause: Option<Pause>,
+    /// All failures that stand, to be remembered with the pause.
+    pub failures: BTreeSet<Failure>,
+    /// When to decide again though nothing changes.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// Leave for one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The node.
+    pub node: String,
+    /// Its plan.
+    pub plan: PlanHash,
+}
+
+/// Why an approval is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// The node has done it.
+    Used,
+    /// The node needs something else now.
+    Superseded,
+    /// The node did not use it in [`APPROVAL_LIFETIME`].
+    Unused,
+    /// The restart failed.
+    Failed,
+    /// Restarts are paused, or nothing may restart any more.
+    Stopped,
+}
+
+/// A failure that stops the restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Where it happened.
+    pub node: String,
+    /// What was tried.
+    pub plan: PlanHash,
+    /// The agent's sentence.
+    pub why: String,
+}
+
+/// Decides for all nodes together.
+#[must_use]
+pub fn decide(nodes: &[NodeState], rules: &Rules<'_>) -> Decisions {
+    let mut decisions = Decisions::default();
+    let new_failure = failures(nodes, rules, &mut decisions);
+    let paused = rules.paused || decisions.pause.is_some();
+    let stopped = paused || !rules.may_restart || rules.policy == Policy::Never;
+
+    let mut in_flight: BTreeSet<&str> = BTreeSet::new();
+    for node in nodes {
+        let Some(approval) = &node.approval else { continue };
+        let reason = if new_failure.contains(node.name.as_str()) {
+            Some(Withdrawal::Failed)
+        } else {
+            spent(node, approval, stopped, rules.now)
+        };
+        match reason {
+            Some(reason) => decisions.withdraw.push((node.name.clone(), reason)),
+            None => {
+                in_flight.insert(&node.name);
+                let expires = approval.approved_at.saturating_add(APPROVAL_LIFETIME).unwrap_or(Timestamp::MAX);
+                decisions.wake_at = Some(decisions.wake_at.map_or(expires, |at| at.min(expires)));
+            }
+        }
+    }
+
+    // A request that no longer names what the node needs is void; one that must wait stays.
+    for node in nodes {
+        let Some(requested) = &node.requested else { continue };
+        if node.restart.plan() != Some(requested) || rules.policy == Policy::Never {
+            decisions.clear_requests.push(node.name.clone());
+        }
+    }
+    if stopped {
+        return decisions;
+    }
+
+    let (fresh, settled): (Vec<_>, Vec<_>) = nodes.iter().partition(|node| node.tainted);
+    for node in fresh {
+        grant(node, rules, &mut decisions);
+    }
+    let mut free = room(&settled, &in_flight, rules.max_unavailable);
+    for node in in_order(&settled) {
+        if free == 0 {
+            break;
+        }
+        if grant(node, rules, &mut decisions) {
+            free -= 1;
+        }
+    }
+    decisions
+}
+
+/// Finds the failures, and pauses on one that is new. The nodes whose failure is new.
+fn failures<'n>(nodes: &'n [NodeState], rules: &Rules<'_>, decisions: &mut Decisions) -> BTreeSet<&'n str> {
+    let mut new = BTreeSet::new();
+    for node in nodes {
+        let Restart::Failed { plan, why, under_this_approval } = &node.restart else { continue };
+        let failure = Failure { node: node.name.clone(), plan: plan.clone() };
+        let again = *under_this_approval && node.approval.as_ref().is_some_and(|approval| approval.plan == *plan);
+        if again || !rules.known_failures.contains(&failure) {
+            new.insert(node.name.as_str());
+            if rules.pause_on_failure && decisions.pause.is_none() {
+                decisions.pause = Some(Pause { node: node.name.clone(), plan: plan.clone(), why: why.clone() });
+            }
+        }
+        decisions.failures.insert(failure);
+    }
+    new
+}
+
+/// Whether an approval has to go, and why.
+fn spent(node: &NodeState, approval: &Approval, stopped: bool, now: Timestamp) -> Option<Withdrawal> {
+    match node.restart.plan() {
+        None => Some(Withdrawal::Used),
+        Some(plan) if *plan != approval.plan => Some(Withdrawal::Superseded),
+        Some(_) if stopped => Some(Withdrawal::Stopped),
+        Some(_) if now.duration_since(approval.approved_at) >= APPROVAL_LIFETIME => Some(Withdrawal::Unused),
+        Some(_) => None,
+    }
+}
+
+/// How many more nodes may become unavailable.
+fn room(nodes: &[&NodeState], in_flight: &BTreeSet<&str>, max_unavailable: MaxUnavailable) -> usize {
+    // An approval that is taken back in this very decision may be acted on at this moment, so it still counts.
+    let unavailable = nodes
+        .iter()
+        .filter(|node| !node.ready || node.approval.is_some() || in_flight.contains(node.name.as_str()))
+        .count();
+    max_unavailable.of(nodes.len()).saturating_sub(unavailable)
+}
+
+/// Nodes that wait come before those that failed, and those that let an approval lapse come after others of their
+/// kind, so that one bad node does not hold up the rest.
+fn in_order<'n>(nodes: &[&'n NodeState]) -> Vec<&'n NodeState> {
+    let mut nodes = nodes.to_vec();
+    nodes.sort_by_key(|node| (matches!(node.restart, Restart::Failed { .. }), node.withdrawn_at, node.name.as_str()));
+    nodes
+}
+
+fn grant(node: &NodeState, rules: &Rules<'_>, decisions: &mut Decisions) -> bool {
+    if node.approval.is_some() || !node.agent_alive || !node.ready {
+        return false;
+    }
+    let Some(plan) = node.restart.plan() else { return false };
+    let requested = node.requested.as_ref() == Some(plan);
+    let by_itself = rules.policy == Policy::Automatic
+        && match &node.restart {
+            Restart::NotNeeded => false,
+            Restart::Pending(_) => true,
+            // Each retry costs one `resume`; where failures do not pause, a person has to ask for it, else the
+            // node would restart for ever.
+            Restart::Failed { .. } => rules.pause_on_failure,
+        };
+    if !requested && !by_itself {
+        return false;
+    }
+    decisions.grant.push(Grant { node: node.name.clone(), plan: plan.clone() });
+    if requested {
+        decisions.clear_requests.push(node.name.clone());
+    }
+    true
+}
+
+/// The failures as they are kept with the pause: a line each, the node and the plan.
+#[must_use]
+pub fn failures_to_text(failures: &BTreeSet<Failure>) -> String {
+    failures.iter().map(|Failure { node, plan }| format!("{node} {plan}\n")).collect()
+}
+
+/// Reads what [`failures_to_text`] wrote; other lines are passed over.
+#[must_use]
+pub fn failures_from_text(text: &str) -> BTreeSet<Failure> {
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(node, plan)| Failure { node: node.to_owned(), plan: PlanHash::new(plan.to_owned()) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

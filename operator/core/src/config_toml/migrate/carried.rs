@@ -1,0 +1,347 @@
+//! The old settings as values for hosts.toml.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
+
+use super::super::{
+    LoadedConfig,
+    errors::PatchError,
+    merge::location,
+    node::Place,
+    registry_table::{Auth, Mirror, RegistryTable, Tls},
+};
+use crate::{registry::RegistryName, sensitive::Sensitive};
+
+/// The name that stands for all registries in `mirrors`.
+const WILDCARD: &str = "*";
+/// What docker.io is served by (containerd remotes/docker/registry.go `DefaultHost`).
+const DOCKER_HUB: &str = "registry-1.docker.io";
+
+/// One registry's old settings, as values for its hosts.toml.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigratedRegistry {
+    /// `_default` for the old `*`.
+    pub registry: RegistryName,
+    /// In the order in which containerd tried them; may be empty. For `pull` and `resolve`: nothing was ever pushed.
+    pub endpoints: Vec<MigratedEndpoint>,
+    /// What was tried last: the root of hosts.toml; `None` for `_default`, where it is each image's own registry.
+    pub server: Option<MigratedEndpoint>,
+}
+
+/// One url and how it is talked to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigratedEndpoint {
+    /// With scheme; a path only together with `override_path`.
+    pub url: String,
+    /// The url has a path, which the old settings used as it stands, without adding `/v2`.
+    pub override_path: bool,
+    /// Path of a PEM file on the host.
+    pub ca_file: Option<String>,
+    /// Paths of a PEM certificate and key on the host.
+    pub client: Option<(String, String)>,
+    /// Do not verify the server's certificate.
+    pub skip_verify: bool,
+    /// The value of the `Authorization` header; `None` also where the old credentials stay in config.toml.
+    pub authorization: Option<Sensitive>,
+}
+
+/// A key below the registry table that is taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Removal {
+    pub(super) below: Vec<String>,
+    /// What a person sees as its old value: names, never secrets.
+    pub(super) shown: String,
+}
+
+pub(super) struct Carried {
+    pub(super) registries: Vec<MigratedRegistry>,
+    pub(super) removals: Vec<Removal>,
+}
+
+/// How a host is talked to, as far as it is carried over.
+#[derive(Default)]
+struct Access {
+    tls: Option<Tls>,
+    authorization: Option<Sensitive>,
+    place: Option<Place>,
+}
+
+struct Carrier<'a> {
+    config: &'a LoadedConfig,
+    registry: &'a RegistryTable,
+    access: BTreeMap<String, Access>,
+}
+
+/// What hosts.toml files must say, and what is to be taken out of config.toml for it.
+pub(super) fn carry(config: &LoadedConfig) -> Result<Carried, PatchError> {
+    let registry = &config.effective.registry;
+    let mut carrier = Carrier { config, registry, access: BTreeMap::new() };
+    let removals = carrier.removals();
+    let mut registries = Vec::new();
+    for name in carrier.names()? {
+        registries.extend(carrier.registry(&name)?);
+    }
+    Ok(Carried { registries, removals })
+}
+
+impl Carrier<'_> {
+    fn refused(&self, place: Place, key: String, why: &str) -> PatchError {
+        let (file, line) = location(&self.config.files, place);
+        PatchError::NotExpressible { file, line, key, why: why.to_owned() }
+    }
+
+    /// Fills `access`, and says what is taken out.
+    fn removals(&mut self) -> Vec<Removal> {
+        let carries_auth = self.config.version.forwards_authorization_to_token_server();
+        let mut removals = Vec::new();
+        if !self.registry.mirrors.is_empty() {
+            let names: Vec<&str> = self.registry.mirrors.iter().map(|mirror| mirror.name.as_str()).collect();
+            removals.push(Removal { below: vec!["mirrors".to_owned()], shown: names.join(", ") });
+        }
+        let mut partial: Vec<Removal> = Vec::new();
+        let mut whole = 0;
+        for config in &self.registry.configs {
+            let authorization = config.auth.as_ref().filter(|_| carries_auth).and_then(|(auth, _)| authorization(auth));
+            let auth_goes = config.auth.is_none() || authorization.is_some();
+            let tls_goes = config.tls.is_some();
+            let host = config.host.clone();
+            let below = |key: &str| vec!["configs".to_owned(), host.clone(), key.to_owned()];
+            match (auth_goes && !config.others, tls_goes, authorization.is_some()) {
+                // nothing of it is carried, so nothing of it is taken out
+                (_, false, false) => {}
+                (true, _, _) => {
+                    let shown = match (authorization.is_some(), tls_goes) {
+                        (true, true) => "(credentials and TLS settings)",
+                        (true, false) => "(credentials)",
+                        (false, _) => "(TLS settings)",
+                    };
+                    let below = vec!["configs".to_owned(), host.clone()];
+                    partial.push(Removal { below, shown: shown.to_owned() });
+                    whole += 1;
+                }
+                (false, tls, auth) => {
+                    if tls {
+                        partial.push(Removal { below: below("tls"), shown: "(TLS settings)".to_owned() });
+                    }
+                    if auth {
+                        partial.push(Removal { below: below("auth"), shown: "(credentials)".to_owned() });
+                    }
+                }
+            }
+            if tls_goes || authorization.is_some() {
+                let tls = config.tls.as_ref().map(|(tls, _)| tls.clone());
+                self.access.insert(host, Access { tls, authorization, place: Some(config.place) });
+            }
+        }
+        if whole > 0 && whole == self.registry.configs.len() {
+            let hosts: Vec<&str> = self.registry.configs.iter().map(|config| config.host.as_str()).collect();
+            removals.push(Removal { below: vec!["configs".to_owned()], shown: hosts.join(", ") });
+        } else {
+            removals.extend(partial);
+        }
+        if carries_auth {
+            removals.extend(self.auths());
+        }
+        removals
+    }
+
+    /// `auths` by url: the daemon maps them onto `configs` by host, over what stands there (`ValidateImageConfig`).
+    fn auths(&mut self) -> Vec<Removal> {
+        let mut removals = Vec::new();
+        for (name, auth, place) in &self.registry.auths {
+            // without a scheme, Go's url.Parse takes `host:port` for scheme and rest, and the entry has no effect
+            let host = match name.split_once("://") {
+                Some((_, rest)) => rest.split('/').next().unwrap_or_default(),
+                None if name.contains(':') => continue,
+                None => name,
+            };
+            let Some(authorization) = authorization(auth) else {
+                continue;
+            };
+            let access = self.access.entry(host.to_owned()).or_default();
+            access.authorization = Some(authorization);
+            access.place.get_or_insert(*place);
+            let shown = "(credentials)".to_owned();
+            removals.push(Removal { below: vec!["auths".to_owned(), name.clone()], shown });
+        }
+        if !removals.is_empty() && removals.len() == self.registry.auths.len() {
+            let names: Vec<&str> = self.registry.auths.iter().map(|(name, _, _)| name.as_str()).collect();
+            return vec![Removal { below: vec!["auths".to_owned()], shown: names.join(", ") }];
+        }
+        removals
+    }
+
+    /// The registries that need a hosts.toml: those with mirrors, and those that are reached with TLS settings or
+    /// credentials.
+    fn names(&self) -> Result<Vec<RegistryName>, PatchError> {
+        let mut names = BTreeSet::new();
+        for Mirror { name, place, rewrite, .. } in &self.registry.mirrors {
+            let key = format!("registry.mirrors.\"{name}\"");
+            if let Some(rewrite) = rewrite {
+                return Err(self.refused(
+                    *rewrite,
+                    format!("{key}.rewrite"),
+                    "hosts.toml has no rewrites; take it out and name the mirror's path in its url",
+                ));
+            }
+            if name == WILDCARD {
+                if !self.config.version.knows_default_directory() {
+                    return Err(self.refused(
+                        *place,
+                        key,
+                        "containerd looks up `_default` from 1.6.17 on; upgrade it, or name each registry",
+                    ));
+                }
+                names.extend(RegistryName::DEFAULT.parse::<RegistryName>());
+            } else if !is_never_an_image_host(name) {
+                names.insert(self.name(name, *place, key)?);
+            }
+        }
+        for (host, access) in &self.access {
+            let registry = if host == DOCKER_HUB { "docker.io" } else { host };
+            let place = access.place.unwrap_or(Place { file: 0, start: 0, end: 0 });
+            names.insert(self.name(registry, place, format!("registry.configs.\"{host}\""))?);
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    fn name(&self, name: &str, place: Place, key: String) -> Result<RegistryName, PatchError> {
+        name.parse::<RegistryName>()
+            .map_err(|error| self.refused(place, key, &format!("{error}; correct the name or take it out")))
+    }
+
+    /// `registryEndpoints` of internal/cri/server/images/image_pull.go, split into hosts and root.
+    fn registry(&self, name: &RegistryName) -> Result<Option<MigratedRegistry>, PatchError> {
+        let find = |name: &str| self.registry.mirrors.iter().find(|mirror| mirror.name == name);
+        let mirror = if name.is_default() { find(WILDCARD) } else { find(name.as_str()).or_else(|| find(WILDCARD)) };
+        let mut endpoints = Vec::new();
+        let mut names_itself = false;
+        if let Some(mirror) = mirror {
+            for endpoint in &mirror.endpoints {
+                let url = Url::read(endpoint).map_err(|why| {
+                    self.refused(mirror.place, format!("registry.mirrors.\"{}\".endpoint", mirror.name), why)
+                })?;
+                names_itself |= url.host == name.as_str();
+                endpoints.push(self.endpoint(&url)?);
+            }
+        }
+        if name.is_default() {
+            return Ok((!endpoints.is_empty()).then(|| MigratedRegistry {
+                registry: name.clone(),
+                endpoints,
+                server: None,
+            }));
+        }
+        if !names_itself {
+            let host = if name.as_str() == "docker.io" { DOCKER_HUB } else { name.as_str() };
+            let scheme = if is_localhost(host) { "http" } else { "https" };
+            let url = Url { scheme: scheme.to_owned(), host: host.to_owned(), path: String::new() };
+            endpoints.push(self.endpoint(&url)?);
+        }
+        let server = endpoints.pop();
+        // the upstream named as a mirror too: once is enough
+        if endpoints.last() == server.as_ref() {
+            endpoints.pop();
+        }
+        Ok(Some(MigratedRegistry { registry: name.clone(), endpoints, server }))
+    }
+
+    fn endpoint(&self, url: &Url) -> Result<MigratedEndpoint, PatchError> {
+        let Url { scheme, host, path } = url;
+        let access = self.access.get(host);
+        // hosts.toml tries TLS first on an http url with TLS settings, which the old code never did
+        let tls = access.and_then(|access| access.tls.clone()).filter(|_| scheme == "https").unwrap_or_default();
+        let Tls { insecure_skip_verify, ca_file, cert_file, key_file } = tls;
+        let refused = |field: &str, why: &str| {
+            let place = access.and_then(|access| access.place).unwrap_or(Place { file: 0, start: 0, end: 0 });
+            self.refused(place, format!("registry.configs.\"{host}\".tls.{field}"), why)
+        };
+        for (field, file) in [("ca_file", &ca_file), ("cert_file", &cert_file), ("key_file", &key_file)] {
+            if !file.is_empty() && !file.starts_with('/') {
+                return Err(refused(field, "its path is relative to where containerd was started; make it absolute"));
+            }
+        }
+        let client = match (cert_file.is_empty(), key_file.is_empty()) {
+            (true, true) => None,
+            (false, false) => Some((cert_file, key_file)),
+            (false, true) => return Err(refused("cert_file", "the certificate has no key_file; add it")),
+            (true, false) => return Err(refused("key_file", "the key has no cert_file; add it")),
+        };
+        Ok(MigratedEndpoint {
+            url: format!("{scheme}://{host}{path}"),
+            override_path: !path.is_empty(),
+            ca_file: Some(ca_file).filter(|file| !file.is_empty()),
+            client,
+            skip_verify: insecure_skip_verify,
+            authorization: access.and_then(|access| access.authorization.clone()),
+        })
+    }
+}
+
+/// The header for a user name and password. Identity tokens cannot be sent in one.
+fn authorization(auth: &Auth) -> Option<Sensitive> {
+    let Auth { username, password, auth, identity_token } = auth;
+    if !username.is_empty() {
+        return Some(basic(username, password));
+    }
+    if !identity_token.is_empty() || auth.is_empty() {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(auth).ok()?).ok()?;
+    let (username, password) = decoded.split_once(':')?;
+    Some(basic(username, password.trim_matches('\0')))
+}
+
+fn basic(username: &str, password: &str) -> Sensitive {
+    Sensitive::new(format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
+}
+
+/// Names under `mirrors` that no image reference resolves to: the daemon never looks them up.
+fn is_never_an_image_host(name: &str) -> bool {
+    name.contains('/') || name == "index.docker.io"
+}
+
+/// `IsLocalhost` of remotes/docker/registry.go.
+fn is_localhost(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// An endpoint as the old code read it: scheme, host and path; user, query and fragment had no effect.
+struct Url {
+    scheme: String,
+    host: String,
+    path: String,
+}
+
+impl Url {
+    fn read(endpoint: &str) -> Result<Self, &'static str> {
+        let (scheme, rest) = match endpoint.split_once("://") {
+            Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
+            None => {
+                let host = endpoint.split('/').next().unwrap_or_default();
+                (if is_localhost(host) { "http" } else { "https" }.to_owned(), endpoint)
+            }
+        };
+        if scheme != "http" && scheme != "https" {
+            return Err("an endpoint has a scheme other than http and https; take it out");
+        }
+        let rest = rest.split(['?', '#']).next().unwrap_or_default();
+        let at = rest.find('/').unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(at);
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        if host.is_empty() || host.contains(char::is_whitespace) {
+            return Err("an endpoint names no host; correct it or take it out");
+        }
+        Ok(Self { scheme, host: host.to_owned(), path: path.to_owned() })
+    }
+}

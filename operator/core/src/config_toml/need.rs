@@ -1,0 +1,122 @@
+//! The verdict on an analysis: what the configuration needs so that hosts.toml files are read.
+
+use std::path::{Path, PathBuf};
+
+use super::analysis::{Analysis, Effectiveness, Origin};
+
+/// What a configuration needs, with the reason as a sentence without its full stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: hosts.toml files in this directory are read as things stand.
+    Nothing {
+        /// The directory to adopt.
+        directory: PathBuf,
+        /// Why it works.
+        why: String,
+    },
+    /// [`super::patch`] with this directory.
+    Patch {
+        /// The directory to set.
+        directory: PathBuf,
+        /// Why nothing is read now.
+        why: String,
+    },
+    /// [`super::migrate`] with this directory: old settings stand in the way.
+    Migrate {
+        /// The directory to set.
+        directory: PathBuf,
+        /// What stands in the way.
+        why: String,
+    },
+}
+
+impl Analysis {
+    /// What is needed; `default` is the directory to set where the files name none.
+    #[must_use]
+    pub fn need(&self, default: &Path) -> Need {
+        let version = self.version;
+        let at = |origin: &Option<Origin>| {
+            origin.as_ref().map_or_else(String::new, |o| format!(" ({}:{})", o.file.display(), o.line))
+        };
+        if let Some(Origin { value, file, line }) = self.in_the_way() {
+            let directory = match &self.config_path {
+                Some(origin) => first_absolute(&origin.value).unwrap_or_else(|| default.to_owned()),
+                None => default.to_owned(),
+            };
+            let why = format!(
+                "{}:{line} sets `{value}`, which containerd {version} does not accept beside `config_path`",
+                file.display()
+            );
+            return Need::Migrate { directory, why };
+        }
+        let trigger = self.local_pull_trigger.as_ref().map_or_else(String::new, |trigger| {
+            format!(
+                " because `{}` in {}:{} makes it pull without the transfer service",
+                trigger.key,
+                trigger.file.display(),
+                trigger.line
+            )
+        });
+        match &self.effectiveness {
+            Effectiveness::Directory(directory) => Need::Nothing {
+                directory: directory.clone(),
+                why: format!("`config_path` is {} already{}", directory.display(), at(&self.config_path)),
+            },
+            Effectiveness::List(directories) => {
+                let Some(first) = directories.first() else {
+                    return Need::Patch {
+                        directory: default.to_owned(),
+                        why: "`config_path` names no directory".to_owned(),
+                    };
+                };
+                Need::Nothing {
+                    directory: first.clone(),
+                    why: format!(
+                        "`config_path` is a list{}, which containerd {version} reads{trigger}; its first directory is {}",
+                        at(&self.config_path),
+                        first.display()
+                    ),
+                }
+            }
+            Effectiveness::UnsetDefaultWorks(directory) => Need::Nothing {
+                directory: directory.clone(),
+                why: format!(
+                    "`config_path` is not set, and containerd {version} reads {} by default{trigger}",
+                    directory.display()
+                ),
+            },
+            Effectiveness::ColonTrap { value, first } => Need::Patch {
+                directory: first.clone(),
+                why: format!(
+                    "containerd {version} takes the list `{value}` in `config_path`{} for one directory, so no hosts.toml is read",
+                    at(&self.config_path)
+                ),
+            },
+            Effectiveness::UnsetDefaultTrapped(first) => Need::Patch {
+                directory: first.clone(),
+                why: format!(
+                    "`config_path` is not set, and containerd {version} takes its default, a list, for one directory, so no hosts.toml is read"
+                ),
+            },
+            Effectiveness::Unset => Need::Patch {
+                directory: default.to_owned(),
+                why: format!("`config_path` is not set, so containerd {version} reads no hosts.toml"),
+            },
+            Effectiveness::NotAbsolute(value) => Need::Patch {
+                directory: default.to_owned(),
+                why: format!("`config_path` is `{value}`{}, which is no absolute directory", at(&self.config_path)),
+            },
+            Effectiveness::Conflict { key, file, line } => Need::Migrate {
+                directory: default.to_owned(),
+                why: format!(
+                    "{}:{line} sets `{key}`, which containerd {version} does not accept beside `config_path`",
+                    file.display()
+                ),
+            },
+        }
+    }
+}
+
+fn first_absolute(value: &str) -> Option<PathBuf> {
+    value.split(':').map(PathBuf::from).find(|path| path.is_absolute())
+}

@@ -1,0 +1,194 @@
+//! The containerd version of a node, and what differs between versions.
+//!
+//! Each fact names the releases that it was read from; the matrix test asks the daemons themselves.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A containerd release, without build or distribution suffixes.
+///
+/// `1.6.20~ds1`, `v2.1.4-k3s1` and `2.4.2` are all read; what follows the third number is dropped, because the
+/// distributions' suffixes do not change how registry configuration is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Version {
+    /// 1 or 2.
+    pub major: u16,
+    /// 0 to 7 so far.
+    pub minor: u16,
+    /// The patch release.
+    pub patch: u16,
+}
+
+/// The text is not a containerd version.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{0}` is not a containerd version: write it as MAJOR.MINOR.PATCH, for example 2.1.4")]
+pub struct VersionError(String);
+
+impl Version {
+    /// A release by its three numbers.
+    #[must_use]
+    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
+        Self { major, minor, patch }
+    }
+
+    /// The oldest release whose registry configuration this project has tested.
+    pub const OLDEST_TESTED: Self = Self::new(1, 6, 0);
+
+    /// `true` for the 1.x line, which merges imported plugin tables by replacing them whole.
+    #[must_use]
+    pub const fn is_v1(self) -> bool {
+        self.major == 1
+    }
+
+    const fn at_least(self, major: u16, minor: u16, patch: u16) -> bool {
+        self.major > major
+            || (self.major == major && (self.minor > minor || (self.minor == minor && self.patch >= patch)))
+    }
+
+    /// CRI pulls go through the transfer service, which takes a colon list in `config_path` for one directory (2.1+).
+    #[must_use]
+    pub const fn pulls_through_transfer_service(self) -> bool {
+        self.at_least(2, 1, 0)
+    }
+
+    /// An unset `config_path` becomes `/etc/containerd/certs.d:/etc/docker/certs.d` (2.2+).
+    #[must_use]
+    pub const fn defaults_to_colon_list(self) -> bool {
+        self.at_least(2, 2, 0)
+    }
+
+    /// The default colon list applies only where `mirrors` is empty too (2.2.2+); 2.2.0 and 2.2.1 set it in any case.
+    #[must_use]
+    pub const fn defaults_only_without_mirrors(self) -> bool {
+        self.at_least(2, 2, 2)
+    }
+
+    /// `capabilities` may hold `referrers` (2.2+); an older daemon refuses the whole file.
+    #[must_use]
+    pub const fn knows_referrers(self) -> bool {
+        self.at_least(2, 2, 0)
+    }
+
+    /// `dial_timeout` is obeyed (2.0.7+, 2.1.0+); older daemons ignore the unknown field.
+    #[must_use]
+    pub const fn knows_dial_timeout(self) -> bool {
+        self.at_least(2, 0, 7)
+    }
+
+    /// A hosts.toml `Authorization` header is forwarded to the token server of a registry (2.1+).
+    #[must_use]
+    pub const fn forwards_authorization_to_token_server(self) -> bool {
+        self.at_least(2, 1, 0)
+    }
+
+    /// `registry.configs.<host>.tls` is read (1.x); 2.0 removed it and only warns.
+    #[must_use]
+    pub const fn reads_configs_tls(self) -> bool {
+        self.is_v1()
+    }
+
+    /// The `_default` directory is looked up (1.6.17+, 1.7+).
+    #[must_use]
+    pub const fn knows_default_directory(self) -> bool {
+        self.at_least(1, 6, 17)
+    }
+
+    /// A table header with an IPv6 literal in it is read (2.x); on 1.x it spoils the whole file, which must hold
+    /// dotted keys at the root instead.
+    #[must_use]
+    pub const fn reads_ipv6_host_headers(self) -> bool {
+        !self.is_v1()
+    }
+
+    /// The newest `version` of config.toml that the daemon accepts; a newer one is a start-up error.
+    #[must_use]
+    pub const fn newest_config_version(self) -> u32 {
+        if self.is_v1() {
+            2
+        } else if self.at_least(2, 3, 0) {
+            4
+        } else {
+            3
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { major, minor, patch } = self;
+        write!(f, "{major}.{minor}.{patch}")
+    }
+}
+
+impl FromStr for Version {
+    type Err = VersionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = || VersionError(text.chars().take(64).collect());
+        let trimmed = text.trim();
+        let numbers = trimmed.strip_prefix('v').unwrap_or(trimmed);
+        let mut parts = numbers.splitn(3, '.');
+        let mut number = |suffix_allowed: bool| {
+            let part = parts.next().ok_or_else(refused)?;
+            let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+            if digits == 0 || (digits < part.len() && !suffix_allowed) {
+                return Err(refused());
+            }
+            part[..digits].parse::<u16>().map_err(|_| refused())
+        };
+        Ok(Self { major: number(false)?, minor: number(false)?, patch: number(true)? })
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.to_string()
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = VersionError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_spellings_of_distributions() {
+        for (text, expected) in [
+            ("1.6.20~ds1", Version::new(1, 6, 20)),
+            ("v2.1.4-k3s1", Version::new(2, 1, 4)),
+            ("2.4.2", Version::new(2, 4, 2)),
+            ("2.2.0-rc.1", Version::new(2, 2, 0)),
+            ("1.7.24+unknown\n", Version::new(1, 7, 24)),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_version() {
+        for text in ["", "2", "2.1", "two.one.zero", "2.x.1", "2.1.", "70000.0.0"] {
+            assert!(text.parse::<Version>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn facts_change_at_the_release_that_changed_them() {
+        assert!(!Version::new(2, 0, 6).knows_dial_timeout() && Version::new(2, 0, 7).knows_dial_timeout());
+        assert!(!Version::new(2, 0, 14).pulls_through_transfer_service());
+        assert!(Version::new(2, 1, 0).pulls_through_transfer_service());
+        assert!(!Version::new(2, 1, 9).defaults_to_colon_list() && Version::new(2, 2, 0).defaults_to_colon_list());
+        assert!(!Version::new(1, 6, 16).knows_default_directory() && Version::new(1, 7, 0).knows_default_directory());
+        assert_eq!(Version::new(2, 2, 9).newest_config_version(), 3);
+        assert_eq!(Version::new(2, 3, 0).newest_config_version(), 4);
+    }
+}

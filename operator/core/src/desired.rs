@@ -1,0 +1,277 @@
+//! The files that one entry of the bundle asks for on one node.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::Path,
+    time::Duration,
+};
+
+use registry_mirror_crds::Capability;
+use thiserror::Error;
+
+use crate::{
+    bundle::{Blob, ClientCertificate, Entry, MirrorHost, Tls, Upstream},
+    containerd::Version,
+    digest::Digest,
+    hosts_toml::{
+        self, Capabilities, ClientPair, Fields, Host, HostsToml, Omitted, accepts_file_without_hosts, fit_host,
+    },
+    plan::files::DesiredRegistry,
+    registry::RegistryName,
+};
+
+/// Whose files are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The daemon that reads them.
+    pub version: Version,
+    /// The directory of all registries as the daemon sees it: certificate paths begin with it.
+    pub certs_dir: &'a Path,
+}
+
+// A certificate's file is named after its purpose and its content: a changed certificate is a new file, so that a pull
+// never sees half of a rotated pair. `.crt`, `.cert` and `.key` would be read Docker-style where hosts.toml is absent.
+const CA_PURPOSE: &str = "ca";
+const CERTIFICATE_PURPOSE: &str = "client";
+const KEY_PURPOSE: &str = "key";
+
+/// The files, and what must be said about them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// The files.
+    pub registry: DesiredRegistry,
+    /// The hosts.toml as a value.
+    pub hosts: HostsToml,
+    /// What this node cannot do, each a sentence.
+    pub notes: Vec<Note>,
+}
+
+/// Something that the entry asks for and this node does not do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
+pub enum Note {
+    /// This containerd cannot express it.
+    #[error(transparent)]
+    Omitted(#[from] Omitted),
+    /// No mirror is left for this containerd.
+    #[error("no mirror of {registry} can be used by containerd {version}: the registry itself is asked")]
+    NoMirrorLeft {
+        /// The registry.
+        registry: RegistryName,
+        /// The daemon's release.
+        version: Version,
+    },
+    /// Basic-auth registries take these credentials; registries with a token server refuse them.
+    #[error(
+        "the credentials of {url} reach registries with basic authentication only: containerd {version} does not \
+         forward them to a token server, 2.1.0 is the first that does"
+    )]
+    CredentialsNotForwarded {
+        /// The mirror, as the user wrote it.
+        url: String,
+        /// The daemon's release.
+        version: Version,
+    },
+    /// The `_default` directory is looked up from 1.6.17 on.
+    #[error("containerd {version} does not look up the _default directory, 1.6.17 is the first that does")]
+    DefaultDirectoryUnknown {
+        /// The daemon's release.
+        version: Version,
+    },
+    /// Dead mirrors stay in the file.
+    #[error("{urls} stay in place although they do not answer: no other way to {registry} is left")]
+    NotDrained {
+        /// The registry.
+        registry: RegistryName,
+        /// The mirrors.
+        urls: String,
+    },
+}
+
+/// The bundle contradicts itself; the controller made a mistake. The node keeps its last files.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the bundle's entry of RegistryMirror {object} names a certificate {digest} that the bundle does not hold")]
+pub struct MissingBlob {
+    object: String,
+    digest: Digest,
+}
+
+/// The files for one entry. `drained` holds the urls ([`MirrorHost::url`]) of mirrors that make containerd wait: they
+/// are left out as long as another way is left.
+///
+/// # Errors
+/// [`MissingBlob`] where a certificate is not in `blobs`.
+pub fn desired(
+    entry: &Entry,
+    blobs: &BTreeMap<Digest, Blob>,
+    target: Target<'_>,
+    drained: &BTreeSet<String>,
+) -> Result<Desired, MissingBlob> {
+    let Entry { object, registry, node_selector: _, suspend: _, health_interval_seconds: _, mirrors, upstream } = entry;
+    let Target { version, certs_dir } = target;
+    let mut files = Files {
+        object,
+        blobs,
+        directory: certs_dir.join(registry.directory()).to_string_lossy().into_owned(),
+        certificates: BTreeMap::new(),
+    };
+    let mut notes = Vec::new();
+    if registry.is_default() && !version.knows_default_directory() {
+        notes.push(Note::DefaultDirectoryUnknown { version });
+    }
+
+    let mut usable = Vec::with_capacity(mirrors.len());
+    for mirror in mirrors {
+        if mirror.has_credentials && !version.forwards_authorization_to_token_server() {
+            notes.push(Note::CredentialsNotForwarded { url: mirror.display_url.clone(), version });
+        }
+        let (host, omitted) = fit_host(&files.host(mirror)?, version);
+        notes.extend(omitted.into_iter().map(Note::Omitted));
+        usable.extend(host);
+    }
+    if usable.is_empty() {
+        notes.push(Note::NoMirrorLeft { registry: registry.clone(), version });
+    }
+
+    let kept = keep_answering(&usable, drained, registry, upstream, version);
+    if kept.len() == usable.len() {
+        let urls: Vec<&str> =
+            usable.iter().map(|host| host.url.as_str()).filter(|url| drained.contains(*url)).collect();
+        if !urls.is_empty() {
+            notes.push(Note::NotDrained { registry: registry.clone(), urls: urls.join(", ") });
+        }
+    }
+
+    let (server, root) = match upstream {
+        Upstream::Registry => (explicit_server(registry), Fields::default()),
+        Upstream::Server { url, tls } => (url.clone().or_else(|| explicit_server(registry)), files.tls_fields(tls)?),
+        Upstream::Denied => match last_resolving(&kept).or(kept.last()) {
+            Some(Host { url, fields }) => (Some(url.clone()), fields.clone()),
+            // No mirror is left for this release; one that is asked in vain still beats the upstream.
+            None => (mirrors.last().map(|mirror| mirror.url.clone()), Fields::default()),
+        },
+    };
+    let model = HostsToml { server, root, hosts: kept };
+    // All is fitted already; what `render` adds is the server as a host where no mirror is left.
+    let (model, _) = hosts_toml::fit(&model, version);
+    let text = hosts_toml::render(&model, version).text;
+    let secret = std::iter::once(&model.root)
+        .chain(model.hosts.iter().map(|host| &host.fields))
+        .any(|fields| !fields.headers.is_empty());
+    let registry = DesiredRegistry {
+        object: object.clone(),
+        registry: registry.clone(),
+        hosts_toml: text,
+        certificates: files.certificates,
+        secret,
+    };
+    Ok(Desired { registry, hosts: model, notes })
+}
+
+/// The hosts without the drained ones; all of them where that would leave no way, because then nothing is better than
+/// waiting.
+fn keep_answering(
+    usable: &[Host],
+    drained: &BTreeSet<String>,
+    registry: &RegistryName,
+    upstream: &Upstream,
+    version: Version,
+) -> Vec<Host> {
+    let answering: Vec<Host> = usable.iter().filter(|host| !drained.contains(&host.url)).cloned().collect();
+    let way_left = match upstream {
+        Upstream::Denied => last_resolving(&answering).is_some(),
+        // Without a url there is nothing to list as a host, and old releases reject a file that lists none.
+        Upstream::Registry => {
+            !answering.is_empty() || explicit_server(registry).is_some() || accepts_file_without_hosts(version)
+        }
+        Upstream::Server { url, .. } => {
+            !answering.is_empty()
+                || url.is_some()
+                || explicit_server(registry).is_some()
+                || accepts_file_without_hosts(version)
+        }
+    };
+    if way_left { answering } else { usable.to_vec() }
+}
+
+fn last_resolving(hosts: &[Host]) -> Option<&Host> {
+    hosts.iter().rev().find(|host| host.fields.capabilities.resolve_tags())
+}
+
+/// The registry's own url where naming it changes nothing: not for `_default`, which is many registries, and not for a
+/// loopback registry, which containerd reaches by HTTPS without verification and then by http as long as no `server`
+/// names it (`ConfigureHosts`).
+fn explicit_server(registry: &RegistryName) -> Option<String> {
+    let host = registry.as_str();
+    let host = match host.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => host,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if is_loopback { None } else { registry.default_server() }
+}
+
+struct Files<'a> {
+    object: &'a str,
+    blobs: &'a BTreeMap<Digest, Blob>,
+    directory: String,
+    certificates: BTreeMap<String, Vec<u8>>,
+}
+
+impl Files<'_> {
+    fn host(&mut self, mirror: &MirrorHost) -> Result<Host, MissingBlob> {
+        let MirrorHost {
+            url,
+            display_url: _,
+            override_path,
+            capabilities,
+            tls,
+            headers,
+            has_credentials: _,
+            dial_timeout_ms,
+        } = mirror;
+        let fields = Fields {
+            // An entry has at least one; the default stands for a bundle that breaks this.
+            capabilities: Capabilities::only(capabilities.iter().copied())
+                .or_else(|| Capabilities::only([Capability::Pull, Capability::Resolve]))
+                .unwrap_or_default(),
+            headers: headers.clone(),
+            override_path: *override_path,
+            dial_timeout: dial_timeout_ms.map(Duration::from_millis),
+            ..self.tls_fields(tls)?
+        };
+        Ok(Host { url: url.clone(), fields })
+    }
+
+    fn tls_fields(&mut self, tls: &Tls) -> Result<Fields, MissingBlob> {
+        let Tls { skip_verify, ca, client } = tls;
+        let ca = match ca {
+            Some(digest) => vec![self.file(CA_PURPOSE, digest)?],
+            None => Vec::new(),
+        };
+        let client = match client {
+            Some(ClientCertificate { certificate, key }) => vec![ClientPair {
+                certificate: self.file(CERTIFICATE_PURPOSE, certificate)?,
+                key: Some(self.file(KEY_PURPOSE, key)?),
+            }],
+            None => Vec::new(),
+        };
+        Ok(Fields { ca, client, skip_verify: skip_verify.then_some(true), ..Fields::default() })
+    }
+
+    /// The path of a certificate's file as containerd sees it.
+    fn file(&mut self, purpose: &str, digest: &Digest) -> Result<String, MissingBlob> {
+        let blob = self
+            .blobs
+            .get(digest)
+            .ok_or_else(|| MissingBlob { object: self.object.to_owned(), digest: digest.clone() })?;
+        let name = format!("{purpose}-{}.pem", digest.short());
+        let path = format!("{}/{name}", self.directory.trim_end_matches('/'));
+        self.certificates.insert(name, blob.pem.reveal().as_bytes().to_vec());
+        Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! What a given containerd can express of a hosts.toml.
+
+use registry_mirror_crds::Capability;
+use thiserror::Error;
+
+use super::model::{Capabilities, Fields, Host, HostsToml};
+use crate::{bundle::Header, containerd::Version};
+
+/// Something that this containerd cannot express and that was left out of the file.
+///
+/// What is left narrows what a host is asked for, or leaves the host out: it is never widened.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
+pub enum Omitted {
+    /// `referrers` is unknown before 2.2 and would spoil the whole file.
+    #[error(
+        "{url} is not asked for referrers: containerd {version} does not know this capability, 2.2.0 is the first that \
+         does"
+    )]
+    Referrers {
+        /// The host.
+        url: String,
+        /// The daemon's release.
+        version: Version,
+    },
+    /// The host was for referrers alone.
+    #[error(
+        "{url} is left out: it is for referrers alone, and containerd {version} does not know this capability, 2.2.0 \
+         is the first that does"
+    )]
+    Host {
+        /// The host.
+        url: String,
+        /// The daemon's release.
+        version: Version,
+    },
+    /// `dial_timeout` is ignored before 2.0.7.
+    #[error(
+        "the dialTimeout of {url} has no effect: containerd {version} waits 30 seconds for a connection whatever the \
+         file says, 2.0.7 is the first that obeys"
+    )]
+    DialTimeout {
+        /// The host.
+        url: String,
+        /// The daemon's release.
+        version: Version,
+    },
+    /// `dial_timeout` makes this release try HTTPS on a host that is meant for plain HTTP.
+    #[error(
+        "the dialTimeout of {url} is left out: with it containerd {version} would try HTTPS first on this plain http \
+         host; leave it out, or upgrade containerd to 2.1.9 or later"
+    )]
+    DialTimeoutOnHttp {
+        /// The host.
+        url: String,
+        /// The daemon's release.
+        version: Version,
+    },
+    /// A second entry for the same url, which TOML does not allow.
+    #[error("{url} is listed twice: the first entry counts")]
+    Duplicate {
+        /// The host.
+        url: String,
+    },
+}
+
+/// Whether a file without any `[host]` table is read. 1.5, 1.6 and 1.7 before 1.7.32 reject it.
+#[must_use]
+pub fn accepts_file_without_hosts(version: Version) -> bool {
+    version >= Version::new(1, 7, 32)
+}
+
+/// What this containerd can express of the file; what it cannot is listed.
+///
+/// A file that comes out without hosts gets its `server` as a host too, because old releases reject a file without
+/// any. Without a `server` nothing can be put there: see [`accepts_file_without_hosts`].
+#[must_use]
+pub fn fit(file: &HostsToml, version: Version) -> (HostsToml, Vec<Omitted>) {
+    let HostsToml { server, root, hosts } = file;
+    let mut omitted = Vec::new();
+    let root_url = server.as_deref().unwrap_or("the registry itself");
+    // The root entry is always asked, so a capability that is unknown leaves it with the default ones.
+    let root = fit_fields(root_url, root, version, &mut omitted).unwrap_or_else(|mut fields| {
+        fields.capabilities = Capabilities::only([Capability::Pull, Capability::Resolve]).unwrap_or_default();
+        fields
+    });
+    let mut kept: Vec<Host> = Vec::with_capacity(hosts.len().max(1));
+    for host in hosts {
+        if kept.iter().any(|earlier| earlier.url == host.url) {
+            omitted.push(Omitted::Duplicate { url: host.url.clone() });
+            continue;
+        }
+        let (fitted, notes) = fit_host(host, version);
+        omitted.extend(notes);
+        kept.extend(fitted);
+    }
+    if kept.is_empty()
+        && let Some(url) = server
+    {
+        kept.push(Host { url: url.clone(), fields: root.clone() });
+    }
+    (HostsToml { server: server.clone(), root, hosts: kept }, omitted)
+}
+
+/// What this containerd can express of one host; `None` where nothing is left of it.
+#[must_use]
+pub fn fit_host(host: &Host, version: Version) -> (Option<Host>, Vec<Omitted>) {
+    let mut omitted = Vec::new();
+    let Host { url, fields } = host;
+    let fields = match fit_fields(url, fields, version, &mut omitted) {
+        Ok(fields) => Some(fields),
+        Err(_) => {
+            omitted.retain(|note| !matches!(note, Omitted::Referrers { .. }));
+            omitted.push(Omitted::Host { url: url.clone(), version });
+            None
+        }
+    };
+    (fields.map(|fields| Host { url: url.clone(), fields }), omitted)
+}
+
+/// `Err` where no capability is left; the fields in it still carry the old ones.
+fn fit_fields(url: &str, fields: &Fields, version: Version, omitted: &mut Vec<Omitted>) -> Result<Fields, Fields> {
+    let mut fitted = fields.clone();
+    fitted.headers = merge_headers(&fields.headers);
+    if fields.dial_timeout.is_some() {
+        let note = if !version.knows_dial_timeout() {
+            Some(Omitted::DialTimeout { url: url.to_owned(), version })
+        } else if tries_https_because_of_dial_timeout(version) && url.starts_with("http://") {
+            Some(Omitted::DialTimeoutOnHttp { url: url.to_owned(), version })
+        } else {
+            None
+        };
+        if note.is_some() {
+            fitted.dial_timeout = None;
+        }
+        omitted.extend(note);
+    }
+    if version.knows_referrers() {
+        return Ok(fitted);
+    }
+    let Some(listed) = fields.capabilities.listed() else { return Ok(fitted) };
+    if !listed.contains(&Capability::Referrers) {
+        return Ok(fitted);
+    }
+    omitted.push(Omitted::Referrers { url: url.to_owned(), version });
+    match Capabilities::only(listed.iter().copied().filter(|capability| *capability != Capability::Referrers)) {
+        Some(capabilities) => Ok(Fields { capabilities, ..fitted }),
+        None => Err(fitted),
+    }
+}
+
+/// A `dial_timeout` counts as TLS configuration, which makes a plain http host be tried with HTTPS first. Read in
+/// 2.0.14; gone in 2.1.9 and later, the releases between were not read.
+fn tries_https_because_of_dial_timeout(version: Version) -> bool {
+    version < Version::new(2, 1, 9)
+}
+
+/// A name may stand in the table once.
+fn merge_headers(headers: &[Header]) -> Vec<Header> {
+    let mut merged: Vec<Header> = Vec::with_capacity(headers.len());
+    for header in headers {
+        match merged.iter_mut().find(|earlier| earlier.name == header.name) {
+            Some(earlier) => earlier.values.extend(header.values.iter().cloned()),
+            None => merged.push(header.clone()),
+        }
+    }
+    merged
+}

@@ -1,0 +1,180 @@
+//! hosts.toml as text.
+//!
+//! Written by hand, because containerd's parsers see less than TOML has: 2.x lists only hosts that have a table header
+//! of their own, a `header` table must follow its host directly, and only TOML 1.0 forms are read by every release.
+
+use std::fmt::{self, Write as _};
+
+use registry_mirror_crds::Capability;
+
+use super::{
+    duration::format_go_duration,
+    fit::{Omitted, fit},
+    model::{ClientPair, Fields, Host, HostsToml},
+};
+use crate::{bundle::Header, containerd::Version};
+
+/// A file, and what the given containerd cannot express of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text.
+    pub text: String,
+    /// What was left out.
+    pub omitted: Vec<Omitted>,
+}
+
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { text, omitted } = self;
+        // the text holds credentials
+        f.debug_struct("Rendered")
+            .field("text", &format_args!("[{} bytes]", text.len()))
+            .field("omitted", omitted)
+            .finish()
+    }
+}
+
+/// Writes the file for one containerd.
+#[must_use]
+pub fn render(file: &HostsToml, version: Version) -> Rendered {
+    let (HostsToml { server, root, hosts }, omitted) = fit(file, version);
+    let mut text = String::new();
+    if let Some(server) = &server {
+        line(&mut text, "server", &string(server));
+    }
+    for (key, value) in keys(&root) {
+        line(&mut text, key, &value);
+    }
+    // go-toml 1 ends a table header at the first `]`, quoted or not, which spoils the whole file, and forgets the line
+    // of an inline table, which shuffles the hosts. What is left is dotted keys, for all hosts of such a file.
+    let dotted = !version.reads_ipv6_host_headers() && hosts.iter().any(|host| host.url.contains(['[', ']']));
+    if dotted {
+        for Host { url, fields } in &hosts {
+            let name = format!("host.{}", string(url));
+            let mut lines = keys(fields);
+            // containerd may be upgraded below the file: 2.0 to 2.3 panic where `skip_verify`, the one pointer among
+            // the fields, is a later dotted key of its host (go-toml 2.2.3 to 2.3.0).
+            lines.sort_by_key(|(key, _)| *key != "skip_verify");
+            if lines.is_empty() && fields.headers.is_empty() {
+                // An empty list is all of them, and the host must be named.
+                lines.push(("capabilities", "[]".to_owned()));
+            }
+            for (key, value) in lines {
+                line(&mut text, &format!("{name}.{key}"), &value);
+            }
+            for (header, values) in header_lines(&fields.headers) {
+                line(&mut text, &format!("{name}.header.{header}"), &values);
+            }
+        }
+    }
+    if !root.headers.is_empty() {
+        table(&mut text, "header");
+        for (name, values) in header_lines(&root.headers) {
+            line(&mut text, &name, &values);
+        }
+    }
+    if !dotted {
+        for Host { url, fields } in &hosts {
+            let name = format!("host.{}", string(url));
+            table(&mut text, &name);
+            for (key, value) in keys(fields) {
+                line(&mut text, key, &value);
+            }
+            if !fields.headers.is_empty() {
+                table(&mut text, &format!("{name}.header"));
+                for (name, values) in header_lines(&fields.headers) {
+                    line(&mut text, &name, &values);
+                }
+            }
+        }
+    }
+    Rendered { text, omitted }
+}
+
+fn line(text: &mut String, key: &str, value: &str) {
+    // writing into a String cannot fail
+    let _ = writeln!(text, "{key} = {value}");
+}
+
+fn table(text: &mut String, name: &str) {
+    let gap = if text.is_empty() { "" } else { "\n" };
+    let _ = writeln!(text, "{gap}[{name}]");
+}
+
+/// All keys but `header`, which is a table.
+fn keys(fields: &Fields) -> Vec<(&'static str, String)> {
+    let Fields { capabilities, ca, client, skip_verify, headers: _, override_path, dial_timeout } = fields;
+    let mut keys = Vec::new();
+    if let Some(listed) = capabilities.listed() {
+        keys.push(("capabilities", array(listed.iter().map(|capability| string(capability_name(*capability))))));
+    }
+    if !ca.is_empty() {
+        keys.push(("ca", array(ca.iter().map(|path| string(path)))));
+    }
+    if !client.is_empty() {
+        keys.push(("client", client_value(client)));
+    }
+    if let Some(skip_verify) = skip_verify {
+        keys.push(("skip_verify", skip_verify.to_string()));
+    }
+    if *override_path {
+        keys.push(("override_path", "true".to_owned()));
+    }
+    if let Some(timeout) = dial_timeout {
+        keys.push(("dial_timeout", string(&format_go_duration(*timeout))));
+    }
+    keys
+}
+
+/// go-toml 1 refuses arrays of mixed types, so a file that holds both parts stands in its pair twice.
+fn client_value(client: &[ClientPair]) -> String {
+    if client.iter().all(|pair| pair.key.is_none()) {
+        return array(client.iter().map(|pair| string(&pair.certificate)));
+    }
+    array(client.iter().map(|ClientPair { certificate, key }| {
+        array([string(certificate), string(key.as_deref().unwrap_or(certificate))].into_iter())
+    }))
+}
+
+fn header_lines(headers: &[Header]) -> impl Iterator<Item = (String, String)> {
+    headers.iter().map(|Header { name, values }| (key(name), array(values.iter().map(|value| string(value.reveal())))))
+}
+
+const fn capability_name(capability: Capability) -> &'static str {
+    match capability {
+        Capability::Pull => "pull",
+        Capability::Resolve => "resolve",
+        Capability::Push => "push",
+        Capability::Referrers => "referrers",
+    }
+}
+
+fn array(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+fn key(name: &str) -> String {
+    let is_bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if is_bare { name.to_owned() } else { string(name) }
+}
+
+/// A basic string with the escapes of TOML 1.0 that go-toml 1 knows too.
+fn string(value: &str) -> String {
+    let mut text = String::with_capacity(value.len() + 2);
+    text.push('"');
+    for c in value.chars() {
+        match c {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(text, "\\u{:04X}", u32::from(c));
+            }
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+    text
+}

@@ -1,0 +1,24 @@
+//! Decisions, and nothing else: every function here goes from values to values.
+//!
+//! The crate builds without an async runtime, a Kubernetes client or a system-call library, so that what it says
+//! about a node can be tested without one.
+
+pub mod budget;
+pub mod bundle;
+pub mod compile;
+pub mod config_toml;
+pub mod containerd;
+pub mod desired;
+pub mod digest;
+pub mod explain;
+pub mod health;
+pub mod hosts_toml;
+pub mod import;
+pub mod marker;
+pub mod observed;
+pub mod plan;
+pub mod registry;
+pub mod select;
+pub mod sensitive;
+pub mod slice;
+pub mod summary;

@@ -1,0 +1,253 @@
+//! Adopt, patch, migrate or leave alone: what containerd's configuration needs so that a directory of hosts.toml files
+//! is read.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    config_toml::{self, Edit, MigratedRegistry, Need},
+    observed::{Distribution, Observed, Proof, Supervisor, Unit, Writable},
+};
+
+/// The directory that is set where none is (the one that containerd's own documentation names).
+pub const DEFAULT_DIRECTORY: &str = "/etc/containerd/certs.d";
+
+/// What containerd's configuration needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigPlan {
+    /// An effective single directory exists: use it.
+    Adopt {
+        /// The directory.
+        directory: PathBuf,
+        /// Why, in a sentence.
+        reason: String,
+    },
+    /// Set `config_path`; the daemon restarts once.
+    Patch {
+        /// The directory.
+        directory: PathBuf,
+        /// The edit; `None` where the file is right already and only the daemon has not read it yet.
+        edit: Option<Edit>,
+        /// Why, in a sentence.
+        reason: String,
+    },
+    /// Set `config_path` and carry the legacy tables over into hosts.toml; the daemon restarts once.
+    Migrate {
+        /// The directory.
+        directory: PathBuf,
+        /// The edit, which also comments the old tables out.
+        edit: Edit,
+        /// What stood in the old tables.
+        registries: Vec<MigratedRegistry>,
+        /// Why, in a sentence.
+        reason: String,
+    },
+    /// It cannot be done safely here.
+    Unsupported {
+        /// Why, and what to do instead, in a sentence.
+        reason: String,
+    },
+}
+
+/// Names one plan: an approval for one is none for another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PlanHash(String);
+
+impl PlanHash {
+    /// As it stands in NodeMirror status: 16 hex digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PlanHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl ConfigPlan {
+    /// `Adopt`, `Patch`, `Migrate` or `Unsupported`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Adopt { .. } => "Adopt",
+            Self::Patch { .. } => "Patch",
+            Self::Migrate { .. } => "Migrate",
+            Self::Unsupported { .. } => "Unsupported",
+        }
+    }
+
+    /// Whether the daemon must restart before the directory is read.
+    #[must_use]
+    pub const fn needs_restart(&self) -> bool {
+        matches!(self, Self::Patch { .. } | Self::Migrate { .. })
+    }
+
+    /// Why, in a sentence.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Adopt { reason, .. }
+            | Self::Patch { reason, .. }
+            | Self::Migrate { reason, .. }
+            | Self::Unsupported { reason } => reason,
+        }
+    }
+
+    /// The directory of hosts.toml files; `None` where the host is left alone.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Adopt { directory, .. } | Self::Patch { directory, .. } | Self::Migrate { directory, .. } => {
+                Some(directory)
+            }
+            Self::Unsupported { .. } => None,
+        }
+    }
+
+    /// The edit, where there is one.
+    #[must_use]
+    pub const fn edit(&self) -> Option<&Edit> {
+        match self {
+            Self::Patch { edit, .. } => edit.as_ref(),
+            Self::Migrate { edit, .. } => Some(edit),
+            Self::Adopt { .. } | Self::Unsupported { .. } => None,
+        }
+    }
+
+    /// Two plans with the same hash do the same to the same bytes.
+    #[must_use]
+    pub fn hash(&self) -> PlanHash {
+        let mut hasher = Sha256::new();
+        let mut field = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_be_bytes());
+            hasher.update(bytes);
+        };
+        field(self.kind().as_bytes());
+        if let Some(directory) = self.directory() {
+            field(directory.as_os_str().as_encoded_bytes());
+        }
+        if let Some(edit) = self.edit() {
+            field(edit.file.as_os_str().as_encoded_bytes());
+            field(edit.before.as_deref().unwrap_or_default());
+            field(&edit.after);
+        }
+        PlanHash(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// Decides what containerd's configuration needs.
+///
+/// `date` (`2026-11-21`) goes into the comments that a migration leaves behind.
+#[must_use]
+pub fn plan_config(observed: &Observed, date: &str) -> ConfigPlan {
+    let Observed { containerd, distribution, supervisor, config_file, config, config_writable, proof } = observed;
+    let unsupported = |reason: String| ConfigPlan::Unsupported { reason };
+
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => return unsupported(error.to_string()),
+    };
+    let analysis = config.analyze();
+    if let Some(disabled) = &analysis.cri_disabled {
+        return unsupported(format!(
+            "{disabled} disables containerd's CRI plugin, so no Kubernetes node pulls through this containerd: take \
+             `cri` out of `disabled_plugins` and restart containerd"
+        ));
+    }
+
+    let restart_allowed = || restart_refusal(distribution.distribution, supervisor, config_file, config_writable);
+    match analysis.need(Path::new(DEFAULT_DIRECTORY)) {
+        Need::Nothing { directory, why } => match proof {
+            Proof::Effective | Proof::NotAsked => ConfigPlan::Adopt { directory, reason: why },
+            Proof::NotEffective(said) => {
+                let why = format!(
+                    "{} names {}, but the running containerd does not read it ({said}): it has not restarted since \
+                     the file changed",
+                    config_file.display(),
+                    directory.display()
+                );
+                match restart_allowed() {
+                    None => ConfigPlan::Patch { directory, edit: None, reason: why },
+                    Some(refusal) => unsupported(format!("{why}; {refusal}")),
+                }
+            }
+            Proof::Failed(why) => unsupported(format!(
+                "whether containerd {containerd} reads {} could not be proved: {why}; it is asked again shortly",
+                directory.display()
+            )),
+        },
+        Need::Patch { directory, why } => match restart_allowed() {
+            Some(refusal) => unsupported(format!("{why}; {refusal}")),
+            None => match config_toml::patch(config, &directory) {
+                Ok(edit) => ConfigPlan::Patch { directory, edit: Some(edit), reason: why },
+                Err(error) => unsupported(error.to_string()),
+            },
+        },
+        Need::Migrate { directory, why } => match restart_allowed() {
+            Some(refusal) => unsupported(format!("{why}; {refusal}")),
+            None => match config_toml::migrate(config, &directory, date) {
+                Ok((edit, registries)) => ConfigPlan::Migrate { directory, edit, registries, reason: why },
+                Err(error) => unsupported(error.to_string()),
+            },
+        },
+    }
+}
+
+/// Why this host's containerd must not be edited and restarted, or `None` where it may.
+fn restart_refusal(
+    distribution: Distribution,
+    supervisor: &Supervisor,
+    config_file: &Path,
+    writable: &Writable,
+) -> Option<String> {
+    let native = || match distribution.native_setting() {
+        Some(setting) => format!("; set the mirrors with {setting} instead"),
+        None => String::new(),
+    };
+    match distribution {
+        Distribution::Talos
+        | Distribution::Bottlerocket
+        | Distribution::Gke
+        | Distribution::K3s
+        | Distribution::Rke2
+        | Distribution::Microk8s
+        | Distribution::K0s => {
+            return Some(format!(
+                "{distribution} generates {} itself and would undo an edit{}",
+                config_file.display(),
+                native()
+            ));
+        }
+        Distribution::Plain | Distribution::Kind | Distribution::Eks | Distribution::Aks | Distribution::Flatcar => {}
+    }
+    match supervisor {
+        Supervisor::Unit(Unit { name, kill_mode, .. }) if kill_mode != "process" => {
+            return Some(format!(
+                "a restart is not safe: {name} has KillMode={kill_mode}, which kills the running pods; set \
+                 KillMode=process in the unit, or set `config_path` by hand and restart containerd when the node is \
+                 drained"
+            ));
+        }
+        Supervisor::Embedded { by } => {
+            return Some(format!("containerd is a child of {by}, which is not the operator's to restart{}", native()));
+        }
+        Supervisor::Unknown(why) => return Some(format!("containerd cannot be restarted: {why}")),
+        Supervisor::Unit(_) | Supervisor::Offline => {}
+    }
+    match writable {
+        Writable::Yes => None,
+        Writable::No(why) => Some(format!("{} cannot be replaced: {why}{}", config_file.display(), native())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! What people should know about the files of a node, in sentences.
+
+use std::{fmt, path::PathBuf};
+
+use crate::registry::RegistryName;
+
+use super::BackupId;
+
+/// Something about one path. Its text is for status, Events and the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The RegistryMirror that it concerns.
+    pub object: String,
+    /// The host path.
+    pub path: PathBuf,
+    /// What it is.
+    pub what: What,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// A foreign hosts.toml gave way; it comes back when the object goes.
+    BackedUp {
+        /// The copy.
+        backup: BackupId,
+    },
+    /// A file of ours was changed by somebody and is put back.
+    Drift(DriftKind),
+    /// Somebody changes our file again and again: it is left as it is.
+    Contested {
+        /// How often it was put back within the last 24 hours.
+        reverts: usize,
+    },
+    /// Something stands in the way that must not be replaced.
+    Blocked(Obstacle),
+    /// Another program writes this registry's directory.
+    Claimed {
+        /// The registry.
+        registry: RegistryName,
+        /// That program's file.
+        by: String,
+    },
+    /// The file in which another program names its registries cannot be understood.
+    ClaimsUnknown {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// containerd looks into our directory first and no longer into this one.
+    Hidden {
+        /// Our directory.
+        by: PathBuf,
+    },
+    /// Certificates that containerd reads only while there is no hosts.toml.
+    DockerStyle {
+        /// Their names.
+        files: Vec<String>,
+    },
+    /// A backup was not put back, because our file had been replaced or removed meanwhile.
+    NotRestored {
+        /// The copy.
+        backup: BackupId,
+    },
+}
+
+/// How a file of ours was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriftKind {
+    /// Its content was edited.
+    Edited,
+    /// Another file took its place.
+    Replaced,
+    /// It was removed.
+    Removed,
+}
+
+/// What must not be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// A regular file, socket, device or pipe where the registry's directory should be.
+    NotADirectory,
+    /// A symbolic link where the registry's directory should be.
+    SymlinkedDirectory {
+        /// What it says.
+        target: String,
+    },
+    /// A directory, socket, device or pipe where a file should be, or a file too large to be copied.
+    NotAFile,
+}
+
+impl Finding {
+    /// Whether it belongs into the `Conflicts` condition: somebody else has a say about the file. The rest are events
+    /// and notes.
+    #[must_use]
+    pub const fn is_conflict(&self) -> bool {
+        match self.what {
+            What::BackedUp { .. }
+            | What::Contested { .. }
+            | What::Blocked(_)
+            | What::Claimed { .. }
+            | What::ClaimsUnknown { .. } => true,
+            What::Drift(_) | What::Hidden { .. } | What::DockerStyle { .. } | What::NotRestored { .. } => false,
+        }
+    }
+
+    /// Whether the object's files could not be put in place.
+    #[must_use]
+    pub const fn prevents(&self) -> bool {
+        matches!(self.what, What::Contested { .. } | What::Blocked(_) | What::Claimed { .. })
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { object, path, what } = self;
+        let path = path.display();
+        match what {
+            What::BackedUp { backup } => write!(
+                f,
+                "{path} was there before RegistryMirror/{object} and was not written by the operator: it is kept as \
+                 backup {backup} and comes back when the object is deleted"
+            ),
+            What::Drift(DriftKind::Edited) => {
+                write!(f, "{path} was edited; it is put back: change RegistryMirror/{object} instead")
+            }
+            What::Drift(DriftKind::Replaced) => write!(
+                f,
+                "{path} was replaced by a file that is not the operator's; that file is kept as a backup and \
+                 RegistryMirror/{object} is put back: delete the object to hand the registry over"
+            ),
+            What::Drift(DriftKind::Removed) => {
+                write!(f, "{path} was removed; it is put back: delete RegistryMirror/{object} to be rid of it")
+            }
+            What::Contested { reverts } => write!(
+                f,
+                "{path} was changed by another program again after it had been put back {reverts} times within 24 \
+                 hours; it is left as it is: stop that program from writing it, or delete RegistryMirror/{object}"
+            ),
+            What::Blocked(Obstacle::NotADirectory) => write!(
+                f,
+                "{path} is not a directory, so containerd cannot pull from that registry at all and \
+                 RegistryMirror/{object} is not applied: move it away"
+            ),
+            What::Blocked(Obstacle::SymlinkedDirectory { target }) => write!(
+                f,
+                "{path} is a symbolic link to {target}; files are not written through it and RegistryMirror/{object} \
+                 is not applied: replace the link by a directory"
+            ),
+            What::Blocked(Obstacle::NotAFile) => write!(
+                f,
+                "{path} is not a regular file of a sensible size, and RegistryMirror/{object} is not applied: move it \
+                 away"
+            ),
+            What::Claimed { registry, by } => write!(
+                f,
+                "{registry} is configured in {by}, whose program writes {path} itself; RegistryMirror/{object} is not \
+                 applied: take the registry out of {by} first"
+            ),
+            What::ClaimsUnknown { why } => write!(
+                f,
+                "{path} cannot be understood ({why}), so the registries that its program keeps for itself are not known; \
+                 that program may remove their files at its next start: correct the file"
+            ),
+            What::Hidden { by } => write!(
+                f,
+                "{path} is no longer read, because containerd looks into {} first (RegistryMirror/{object})",
+                by.display()
+            ),
+            What::DockerStyle { files } => write!(
+                f,
+                "{path} holds {}, which containerd reads only where there is no hosts.toml: name them in \
+                 RegistryMirror/{object} (tls of the upstream) if the upstream needs them",
+                files.join(", ")
+            ),
+            What::NotRestored { backup } => write!(
+                f,
+                "{path} was replaced or removed by somebody else after RegistryMirror/{object} had been written; it \
+                 stays so, and what stood there before the operator is kept as backup {backup}"
+            ),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What a node needs: first so that containerd reads the directory at all ([`config`]), then which files stand in it
+//! ([`files`]).
+
+pub mod claims;
+pub mod config;
+pub mod files;
+
+pub use config::{ConfigPlan, PlanHash, plan_config};

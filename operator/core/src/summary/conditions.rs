@@ -1,0 +1,259 @@
+//! The conditions of a RegistryMirror, by the Kubernetes API conventions: a type that names a state, a status, a reason
+//! in CamelCase, a message for people, and the time of the last change of status.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use registry_mirror_crds::{condition, reason};
+
+use super::{Rollout, tally::Tally};
+use crate::{
+    budget::Policy,
+    bundle::{Entry, Mode},
+    compile::{Conflict, InForce, Verdict},
+};
+
+/// The longest message that a condition may carry (schema of metav1.Condition), in bytes to be on the safe side.
+const MAX_MESSAGE: usize = 32_000;
+
+/// True, False, Unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// As the type says.
+    True,
+    /// Not as the type says.
+    False,
+    /// Not known.
+    Unknown,
+}
+
+impl Status {
+    /// As in `conditions[].status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A condition before it knows since when it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// One of [`registry_mirror_crds::condition`].
+    pub kind: &'static str,
+    /// The status.
+    pub status: Status,
+    /// One of [`registry_mirror_crds::reason`].
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl Said {
+    const fn new(kind: &'static str, status: Status, reason: &'static str, message: String) -> Self {
+        Self { kind, status, reason, message }
+    }
+
+    /// Whether a person should look at it.
+    pub(super) fn is_amiss(&self) -> bool {
+        match self.kind {
+            condition::CREDENTIALS_UNUSABLE => self.status == Status::True,
+            // an object that wins some of its nodes only
+            condition::ACCEPTED => self.status != Status::True || self.reason == reason::CONFLICT,
+            // not probed is nothing to act on
+            condition::HEALTHY => self.status == Status::False,
+            _ => self.status != Status::True,
+        }
+    }
+
+    /// The condition; its time is that of the old one while the status is the same.
+    #[must_use]
+    pub fn condition(self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
+        let Self { kind, status, reason, mut message } = self;
+        if message.len() > MAX_MESSAGE {
+            let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+            message.truncate(end);
+            message.push('…');
+        }
+        let since = old
+            .iter()
+            .find(|old| old.type_ == kind && old.status == status.name())
+            .map_or_else(|| Time(whole_seconds(now)), |old| old.last_transition_time.clone());
+        Condition {
+            type_: kind.to_owned(),
+            status: status.name().to_owned(),
+            reason: reason.to_owned(),
+            message,
+            observed_generation: generation,
+            last_transition_time: since,
+        }
+    }
+}
+
+/// metav1.Time holds whole seconds.
+fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+pub(super) fn accepted(verdict: &Verdict, conflict: Option<&Conflict>) -> Said {
+    let said = |status, reason, message| Said::new(condition::ACCEPTED, status, reason, message);
+    match (&verdict.accepted, conflict) {
+        (Err(refusal), _) => {
+            let consequence = match verdict.in_force {
+                InForce::LastGood => " (nodes keep what they had from this object before)",
+                InForce::Current | InForce::Nothing => "",
+            };
+            said(Status::False, refusal.reason, format!("{refusal}{consequence}"))
+        }
+        (Ok(()), Some(conflict)) => {
+            let status = if conflict.is_total() { Status::False } else { Status::True };
+            said(status, reason::CONFLICT, conflict.to_string())
+        }
+        (Ok(()), None) => said(Status::True, reason::ACCEPTED, "The spec is valid.".to_owned()),
+    }
+}
+
+pub(super) fn resolved_refs(verdict: &Verdict) -> Said {
+    let said = |status, reason, message| Said::new(condition::RESOLVED_REFS, status, reason, message);
+    match &verdict.resolved_refs {
+        Ok(()) => said(Status::True, reason::RESOLVED, "All references were found and read.".to_owned()),
+        Err(refusal) => {
+            let consequence = match verdict.in_force {
+                InForce::LastGood => " (nodes keep the last good state)",
+                InForce::Current | InForce::Nothing => " (nodes do not get this object until then)",
+            };
+            said(Status::False, refusal.reason, format!("{refusal}{consequence}"))
+        }
+    }
+}
+
+pub(super) fn programmed(
+    verdict: &Verdict,
+    conflict: Option<&Conflict>,
+    entry: Option<&Entry>,
+    tally: &Tally,
+    rollout: &Rollout,
+) -> Said {
+    let said = |status, reason, message: String| Said::new(condition::PROGRAMMED, status, reason, message);
+    let Tally { matched, programmed, pending_restart, failed, silent, .. } = *tally;
+    let of = format!("{programmed} of {} pull through the mirrors", nodes(matched));
+    let Some(entry) = entry else {
+        return said(
+            Status::False,
+            reason::NOT_IN_FORCE,
+            "Nodes do not know this object: see Accepted and ResolvedRefs.".to_owned(),
+        );
+    };
+    if conflict.is_some_and(Conflict::is_total) {
+        let message = "Older objects win on all nodes: see Accepted.".to_owned();
+        return said(Status::False, reason::NOT_IN_FORCE, message);
+    }
+    match rollout.mode {
+        Mode::Restore => {
+            let message = "Nodes are put back as they were before the install.".to_owned();
+            return said(Status::False, reason::RESTORED, message);
+        }
+        Mode::DryRun => {
+            let message = "Nothing is touched in mode DryRun: `kubectl get nodemirrors` shows each node's plan.";
+            return said(Status::Unknown, reason::DRY_RUN, message.to_owned());
+        }
+        Mode::Enforce => {}
+    }
+    if entry.suspend {
+        let message = "suspend is true: nodes stay as they are.".to_owned();
+        return said(Status::Unknown, reason::SUSPENDED, message);
+    }
+    if matched == 0 {
+        let message = "No node matches the nodeSelector.".to_owned();
+        return said(Status::True, reason::NO_MATCHING_NODES, message);
+    }
+    if verdict.in_force == InForce::LastGood {
+        let message = format!("{of}, as the object was before its last change: see Accepted and ResolvedRefs.");
+        return said(Status::False, reason::NOT_IN_FORCE, message);
+    }
+    if let Some(first) = &tally.first_failed {
+        let which = if failed == 1 {
+            format!("{} cannot", first.node)
+        } else {
+            format!("{failed} cannot, among them {}", first.node)
+        };
+        let paused =
+            rollout.paused.as_ref().map(|_| " Further restarts are paused: `registry-mirror resume` lifts it.");
+        let message = format!("{of}; {which}: {}{}", full_stop(&first.why), paused.unwrap_or_default());
+        return said(Status::False, reason::NODES_FAILED, message);
+    }
+    if pending_restart > 0 {
+        let wait = format!("{of}; {} for the one restart of containerd", wait(pending_restart));
+        if let Some(why) = &rollout.paused {
+            let message =
+                format!("{wait}, and restarts are paused: {} `registry-mirror resume` lifts it.", full_stop(why));
+            return said(Status::False, reason::ROLLOUT_PAUSED, message);
+        }
+        let message = match rollout.policy {
+            Policy::Automatic => format!("{wait}; they take turns."),
+            Policy::Manual => format!("{wait}: `registry-mirror approve NODE...` lets them."),
+            Policy::Never => format!(
+                "{wait}, which the policy Never forbids: set the policy to Automatic or Manual, or run `registry-mirror node apply` there."
+            ),
+        };
+        return said(Status::False, reason::RESTART_PENDING, message);
+    }
+    if let Some(first) = &tally.first_silent {
+        let which = if silent == 1 { first.clone() } else { format!("{silent} nodes, among them {first}") };
+        let message = format!("{of}; the agent is not running on {which}.");
+        return said(Status::False, reason::AGENTS_NOT_READY, message);
+    }
+    if programmed < matched {
+        return said(Status::False, reason::PROGRESSING, format!("{of}."));
+    }
+    said(Status::True, reason::PROGRAMMED, format!("{of}."))
+}
+
+pub(super) fn healthy(entry: Option<&Entry>, tally: &Tally) -> Said {
+    let said = |status, reason, message| Said::new(condition::HEALTHY, status, reason, message);
+    let mirrors = || entry.into_iter().flat_map(|entry| entry.mirrors.iter().zip(&tally.mirrors));
+    let dead: Vec<String> = mirrors()
+        .filter(|(_, (_, unhealthy))| *unhealthy > 0)
+        .map(|(mirror, (healthy, unhealthy))| {
+            format!("{} does not answer {} of {}", mirror.display_url, unhealthy, nodes(healthy + unhealthy))
+        })
+        .collect();
+    if !dead.is_empty() {
+        let message = format!("{}: `kubectl get nodemirrors -o yaml` says why.", dead.join("; "));
+        return said(Status::False, reason::MIRRORS_UNHEALTHY, message);
+    }
+    if mirrors().any(|(_, (healthy, _))| *healthy > 0) {
+        return said(Status::True, reason::HEALTHY, "Every mirror answers every node that probes it.".to_owned());
+    }
+    said(Status::Unknown, reason::NOT_PROBED, "No node has probed a mirror yet.".to_owned())
+}
+
+pub(super) fn credentials_unusable(tally: &Tally) -> Option<Said> {
+    (tally.credentials_unusable > 0).then(|| {
+        let message = format!(
+            "{} a containerd before 2.1, which does not forward credentials to a token server: upgrade containerd \
+             there, or let the mirror take basic authentication.",
+            if tally.credentials_unusable == 1 {
+                "1 node has".to_owned()
+            } else {
+                format!("{} nodes have", tally.credentials_unusable)
+            }
+        );
+        Said::new(condition::CREDENTIALS_UNUSABLE, Status::True, "ContainerdTooOld", message)
+    })
+}
+
+fn nodes(count: u32) -> String {
+    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
+}
+
+fn wait(count: u32) -> String {
+    if count == 1 { "1 waits".to_owned() } else { format!("{count} wait") }
+}
+
+fn full_stop(sentence: &str) -> String {
+    let sentence = sentence.trim();
+    if sentence.ends_with(['.', '!', '?']) { sentence.to_owned() } else { format!("{sentence}.") }
+}

@@ -1,0 +1,99 @@
+//! RegistryMirror status: what all nodes together say of an object.
+
+mod conditions;
+mod report;
+mod tally;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use registry_mirror_crds::{MirrorNodes, NodeSummary, RegistryMirror, RegistryMirrorStatus};
+
+pub use conditions::{Said, Status};
+pub use report::{Health, MirrorReport, NodeReport, Readiness, RegistryReport};
+pub use tally::{FirstProblem, Node, Tally, selector_keys, tally};
+
+use crate::{
+    budget::Policy,
+    bundle::{Entry, Mode},
+    compile::{Conflict, Verdict, shown_url},
+};
+
+/// What holds for all objects.
+#[derive(Debug, Clone)]
+pub struct Rollout {
+    /// The mode in force.
+    pub mode: Mode,
+    /// Who decides about restarts.
+    pub policy: Policy,
+    /// Why restarts are paused, where they are.
+    pub paused: Option<String>,
+}
+
+/// All that is known of one object.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The object as it stands.
+    pub object: &'a RegistryMirror,
+    /// What compiling it came to.
+    pub verdict: &'a Verdict,
+    /// The nodes that it loses to older objects.
+    pub conflict: Option<&'a Conflict>,
+    /// Its entry in the bundle in force.
+    pub entry: Option<&'a Entry>,
+    /// What the nodes say of that entry.
+    pub tally: Option<&'a Tally>,
+}
+
+/// The object's status. The same facts over the same previous status change nothing.
+#[must_use]
+pub fn status(
+    known: Known<'_>,
+    previous: Option<&RegistryMirrorStatus>,
+    rollout: &Rollout,
+    now: Timestamp,
+) -> RegistryMirrorStatus {
+    let Known { object, verdict, conflict, entry, tally } = known;
+    let none = Tally::default();
+    let tally = tally.unwrap_or(&none);
+    let said = [
+        conditions::accepted(verdict, conflict),
+        conditions::resolved_refs(verdict),
+        conditions::programmed(verdict, conflict, entry, tally, rollout),
+        conditions::healthy(entry, tally),
+    ];
+    let said: Vec<Said> = said.into_iter().chain(conditions::credentials_unusable(tally)).collect();
+    let old: &[Condition] = previous.map_or(&[], |status| &status.conditions);
+    let generation = object.metadata.generation;
+    RegistryMirrorStatus {
+        observed_generation: generation,
+        reason: said.iter().find(|said| said.is_amiss()).map(|said| said.reason.to_owned()),
+        conditions: said.into_iter().map(|said| said.condition(old, generation, now)).collect(),
+        nodes: Some(NodeSummary {
+            matched: tally.matched,
+            programmed: tally.programmed,
+            pending_restart: tally.pending_restart,
+            failed: tally.failed,
+            summary: format!("{}/{}", tally.programmed, tally.matched),
+        }),
+        mirrors: entry
+            .into_iter()
+            .flat_map(|entry| entry.mirrors.iter().enumerate())
+            .map(|(i, mirror)| {
+                let (healthy_nodes, unhealthy_nodes) = tally.mirrors.get(i).copied().unwrap_or_default();
+                MirrorNodes { url: mirror.display_url.clone(), healthy_nodes, unhealthy_nodes }
+            })
+            .collect(),
+        mirror_summary: mirror_summary(object),
+    }
+}
+
+/// `https://first +2`.
+fn mirror_summary(object: &RegistryMirror) -> Option<String> {
+    let (first, rest) = object.spec.mirrors.split_first()?;
+    // a refused url may hold a password
+    let first = shown_url(&first.url);
+    Some(if rest.is_empty() { first } else { format!("{first} +{}", rest.len()) })
+}
+
+#[cfg(test)]
+mod tests;

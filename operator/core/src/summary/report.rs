@@ -1,0 +1,149 @@
+//! What a node's agent says, as far as it is summed up.
+
+use std::sync::Arc;
+
+use registry_mirror_crds::{NodeMirrorStatus, condition, reason};
+
+/// The last word of one agent.
+///
+/// Most nodes say the same of their registries, so that part is shared: a controller of 5,000 nodes and 100 objects
+/// keeps it once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Where the node stands.
+    pub readiness: Readiness,
+    /// The agent's sentence about it; empty where the node is Ready.
+    pub message: Box<str>,
+    /// Each registry.
+    pub registries: Arc<Vec<RegistryReport>>,
+    /// What the agent says of credentials that its containerd does not forward; empty where nothing.
+    pub credentials_unusable: Box<str>,
+}
+
+/// Where a node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Readiness {
+    /// As the bundle wants it.
+    Ready,
+    /// Its containerd waits for a restart.
+    RestartPending,
+    /// Nothing is touched in this mode.
+    DryRun,
+    /// It is as before the install.
+    Restored,
+    /// It cannot; the reason is one of [`registry_mirror_crds::reason`], or `Unknown` for one of a newer agent.
+    Failed(&'static str),
+    /// Its agent has said nothing yet.
+    Unknown,
+}
+
+/// One registry on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RegistryReport {
+    /// The object in force.
+    pub object: String,
+    /// The hash of the entry in force.
+    pub hash: String,
+    /// Why it is not in force, where it is not.
+    pub error: Option<String>,
+    /// Its mirrors.
+    pub mirrors: Vec<MirrorReport>,
+}
+
+/// One mirror as one node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MirrorReport {
+    /// As the user wrote it.
+    pub url: String,
+    /// Whether it answers.
+    pub health: Health,
+}
+
+/// Whether a mirror answers a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// It does.
+    Healthy,
+    /// It makes containerd wait.
+    Unhealthy,
+    /// It is not probed, or this containerd cannot use it.
+    NotProbed,
+}
+
+const FAILURES: [&str; 8] = [
+    reason::RESTART_FAILED,
+    reason::UNSUPPORTED,
+    reason::MIGRATION_NOT_APPLIED,
+    reason::APPLY_FAILED,
+    reason::PROOF_FAILED,
+    reason::OBSERVE_FAILED,
+    reason::BUNDLE_UNKNOWN,
+    reason::SHARED,
+];
+
+impl Readiness {
+    /// From the condition `Ready`.
+    #[must_use]
+    pub fn of(status: &str, reason: &str) -> Self {
+        if status == "True" {
+            return Self::Ready;
+        }
+        match reason {
+            reason::RESTART_PENDING => Self::RestartPending,
+            reason::DRY_RUN => Self::DryRun,
+            reason::RESTORED => Self::Restored,
+            other => Self::Failed(FAILURES.into_iter().find(|known| *known == other).unwrap_or("Unknown")),
+        }
+    }
+
+    /// The reason, for messages and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => reason::READY,
+            Self::RestartPending => reason::RESTART_PENDING,
+            Self::DryRun => reason::DRY_RUN,
+            Self::Restored => reason::RESTORED,
+            Self::Failed(reason) => reason,
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl From<NodeMirrorStatus> for NodeReport {
+    fn from(status: NodeMirrorStatus) -> Self {
+        let find = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
+        let ready = find(condition::READY);
+        let readiness = ready.map_or(Readiness::Unknown, |ready| Readiness::of(&ready.status, &ready.reason));
+        let message = match ready {
+            Some(ready) if readiness != Readiness::Ready => ready.message.as_str().into(),
+            _ => Box::default(),
+        };
+        let credentials_unusable = find(condition::CREDENTIALS_UNUSABLE)
+            .filter(|condition| condition.status == "True")
+            .map(|condition| condition.message.as_str().into())
+            .unwrap_or_default();
+        let registries = status.registries.into_iter().map(RegistryReport::from).collect();
+        Self { readiness, message, registries: Arc::new(registries), credentials_unusable }
+    }
+}
+
+impl From<registry_mirror_crds::NodeRegistryStatus> for RegistryReport {
+    fn from(status: registry_mirror_crds::NodeRegistryStatus) -> Self {
+        let registry_mirror_crds::NodeRegistryStatus { registry: _, object, hash, error, mirrors } = status;
+        Self { object, hash, error, mirrors: mirrors.into_iter().map(MirrorReport::from).collect() }
+    }
+}
+
+impl From<registry_mirror_crds::MirrorState> for MirrorReport {
+    fn from(state: registry_mirror_crds::MirrorState) -> Self {
+        let registry_mirror_crds::MirrorState { url, state, since: _, error } = state;
+        let health = match (state.as_str(), error) {
+            ("Active", None) => Health::Healthy,
+            // left in place although dead, because every other way is dead too
+            ("Active", Some(_)) | ("Drained", _) => Health::Unhealthy,
+            _ => Health::NotProbed,
+        };
+        Self { url, health }
+    }
+}

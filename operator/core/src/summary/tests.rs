@@ -1,0 +1,223 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use registry_mirror_crds::{LabelSelector, reason};
+
+use super::*;
+use crate::{
+    bundle::Bundle,
+    compile::{CompileOptions, Compiled, InForce, Problem, References, Refusal, compile},
+    select::Labels,
+};
+
+const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+fn object(name: &str, urls: &[&str]) -> RegistryMirror {
+    let mirrors: Vec<_> = urls.iter().map(|url| serde_json::json!({"url": url})).collect();
+    let mut object: RegistryMirror = serde_json::from_value(serde_json::json!({
+        "apiVersion": "registry-mirror.dev/v1alpha1", "kind": "RegistryMirror",
+        "metadata": {"name": name, "generation": 3},
+        "spec": {"registry": "docker.io", "mirrors": mirrors},
+    }))
+    .expect("an object");
+    object.metadata.creation_timestamp = None;
+    object
+}
+
+fn compiled(objects: &[RegistryMirror]) -> Compiled {
+    compile(objects, &References::default(), &CompileOptions::default())
+}
+
+fn report(entry: &Entry, readiness: Readiness, health: Health) -> NodeReport {
+    let mirrors = entry.mirrors.iter().map(|m| MirrorReport { url: m.display_url.clone(), health }).collect();
+    let registry =
+        RegistryReport { object: entry.object.clone(), hash: entry.hash().as_str().to_owned(), error: None, mirrors };
+    let message = if readiness == Readiness::Ready { "" } else { "The candidate was refused by containerd" };
+    NodeReport {
+        readiness,
+        message: message.into(),
+        registries: Arc::new(vec![registry]),
+        credentials_unusable: Box::default(),
+    }
+}
+
+fn nodes<'a>(reports: &'a [(bool, Option<NodeReport>)], names: &'a [String]) -> Vec<Node<'a>> {
+    reports
+        .iter()
+        .zip(names)
+        .map(|((agent_alive, report), name)| Node {
+            name,
+            labels: Labels::new(),
+            agent_alive: *agent_alive,
+            report: report.as_ref(),
+        })
+        .collect()
+}
+
+fn rollout() -> Rollout {
+    Rollout { mode: Mode::Enforce, policy: Policy::Automatic, paused: None }
+}
+
+fn names(count: usize) -> Vec<String> {
+    (1..=count).map(|i| format!("node{i}")).collect()
+}
+
+/// The status of the one object with these nodes, as lines.
+fn told(reports: &[(bool, Option<NodeReport>)], rollout: &Rollout) -> String {
+    let object = object("hub", &["https://a.example.com", "https://b.example.com/"]);
+    let compiled = compiled(std::slice::from_ref(&object));
+    told_of(&object, &compiled, reports, rollout)
+}
+
+fn told_of(
+    object: &RegistryMirror,
+    compiled: &Compiled,
+    reports: &[(bool, Option<NodeReport>)],
+    rollout: &Rollout,
+) -> String {
+    let names = names(reports.len());
+    let (tallies, conflicts) = tally(&compiled.bundle, &nodes(reports, &names));
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let at = compiled.bundle.entries.iter().position(|entry| entry.object == name);
+    let known = Known {
+        object,
+        verdict: &compiled.verdicts[name],
+        conflict: conflicts.get(name),
+        entry: at.map(|at| &compiled.bundle.entries[at]),
+        tally: at.map(|at| &tallies[at]),
+    };
+    let status = status(known, None, rollout, NOW);
+    let mut lines = format!(
+        "{} | {} | {}\n",
+        status.mirror_summary.unwrap_or_default(),
+        status.nodes.map(|nodes| nodes.summary).unwrap_or_default(),
+        status.reason.unwrap_or_else(|| "-".to_owned()),
+    );
+    for condition in status.conditions {
+        lines.push_str(&format!(
+            "{}={} {}: {}\n",
+            condition.type_, condition.status, condition.reason, condition.message
+        ));
+    }
+    lines
+}
+
+#[test]
+fn each_state_tells_what_to_do() {
+    let object = object("hub", &["https://a.example.com", "https://b.example.com/"]);
+    let entry = compiled(std::slice::from_ref(&object)).bundle.entries[0].clone();
+    let node = |readiness, health| (true, Some(report(&entry, readiness, health)));
+    let ready = || node(Readiness::Ready, Health::Healthy);
+    let stale = || {
+        let mut other = entry.clone();
+        other.suspend = true;
+        (true, Some(report(&other, Readiness::Ready, Health::Healthy)))
+    };
+    let paused = Rollout { paused: Some("node2: containerd did not come back".to_owned()), ..rollout() };
+    let manual = Rollout { policy: Policy::Manual, ..rollout() };
+    let never = Rollout { policy: Policy::Never, ..rollout() };
+    let pending = || node(Readiness::RestartPending, Health::NotProbed);
+    let failed = |reason| node(Readiness::Failed(reason), Health::NotProbed);
+    let mut text = String::new();
+    for (title, reports, rollout) in [
+        ("all are programmed", vec![ready(), ready()], rollout()),
+        ("one still has the old hash", vec![ready(), stale()], rollout()),
+        ("one has said nothing yet", vec![ready(), (true, None)], rollout()),
+        ("one agent is dead: its last word does not count", vec![ready(), (false, ready().1)], rollout()),
+        ("one waits for its turn", vec![ready(), pending()], rollout()),
+        ("two wait for a person", vec![pending(), pending()], manual),
+        ("one waits in vain", vec![pending()], never),
+        ("paused", vec![ready(), pending(), pending()], paused.clone()),
+        ("failed and paused", vec![ready(), failed(reason::RESTART_FAILED), pending()], paused),
+        ("two are unsupported", vec![failed(reason::UNSUPPORTED), failed(reason::UNSUPPORTED), ready()], rollout()),
+        ("a mirror is down for one node", vec![ready(), node(Readiness::Ready, Health::Unhealthy)], rollout()),
+        ("not probed", vec![node(Readiness::Ready, Health::NotProbed)], rollout()),
+        ("DryRun", vec![node(Readiness::DryRun, Health::NotProbed)], Rollout { mode: Mode::DryRun, ..rollout() }),
+        ("Restore", vec![node(Readiness::Restored, Health::NotProbed)], Rollout { mode: Mode::Restore, ..rollout() }),
+        ("no node matches", vec![], rollout()),
+    ] {
+        text.push_str(&format!("# {title}\n{}\n", told(&reports, &rollout)));
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_refused_object_and_one_that_keeps_its_last_state_say_so() {
+    let object = object("hub", &["https://u:p4ss@a.example.com"]);
+    let refused = compiled(std::slice::from_ref(&object));
+    let mut text = format!("# refused\n{}\n", told_of(&object, &refused, &[], &rollout()));
+
+    let good = self::object("hub", &["https://a.example.com"]);
+    let mut kept = compiled(std::slice::from_ref(&good));
+    let verdict = kept.verdicts.get_mut("hub").expect("a verdict");
+    verdict.in_force = InForce::LastGood;
+    verdict.resolved_refs = Err(Refusal {
+        reason: reason::REF_NOT_FOUND,
+        problems: vec![Problem { field: "spec.x".to_owned(), sentence: "is gone".to_owned() }],
+    });
+    let report = report(&kept.bundle.entries[0], Readiness::Ready, Health::Healthy);
+    text.push_str(&format!("# kept\n{}", told_of(&good, &kept, &[(true, Some(report))], &rollout())));
+    assert!(!text.contains("p4ss"));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_younger_object_counts_the_nodes_that_it_wins() {
+    let selector = |region: &str| {
+        Some(LabelSelector {
+            match_labels: BTreeMap::from([("region".to_owned(), region.to_owned())]),
+            ..LabelSelector::default()
+        })
+    };
+    let mut north = object("a", &["https://a.example.com"]);
+    north.spec.node_selector = selector("north");
+    let bundle: Bundle = compiled(&[north, object("b", &["https://b.example.com"])]).bundle;
+    assert_eq!(selector_keys(&bundle).into_iter().collect::<Vec<_>>(), ["region"]);
+    let node = |name, region: &str| Node {
+        name,
+        labels: Labels::from([("region".to_owned(), region.to_owned())]),
+        agent_alive: true,
+        report: None,
+    };
+    let (tallies, conflicts) = tally(&bundle, &[node("x", "north"), node("y", "south"), node("z", "north")]);
+    assert_eq!(tallies.iter().map(|tally| tally.matched).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(conflicts.keys().collect::<Vec<_>>(), ["b"]);
+    let conflict = &conflicts["b"];
+    assert_eq!((conflict.matched, conflict.lost(), conflict.is_total()), (3, 2, false));
+}
+
+#[test]
+fn the_time_of_a_condition_stays_while_its_status_does() {
+    let mut object = object("hub", &["https://a.example.com"]);
+    let compiled = compiled(std::slice::from_ref(&object));
+    let entry = &compiled.bundle.entries[0];
+    let at = |object: &RegistryMirror, programmed: bool, now: i64| {
+        let tally = Tally { matched: 1, programmed: programmed.into(), mirrors: vec![(0, 0)], ..Tally::default() };
+        let verdict = &compiled.verdicts["hub"];
+        let known = Known { object, verdict, conflict: None, entry: Some(entry), tally: Some(&tally) };
+        status(known, object.status.as_ref(), &rollout(), Timestamp::from_second(now).expect("a time"))
+    };
+    let first = at(&object, false, 100);
+    object.status = Some(first.clone());
+    assert_eq!(at(&object, false, 200), first, "nothing to write");
+    let then = at(&object, true, 300);
+    let since = |status: &RegistryMirrorStatus| -> Vec<i64> {
+        status.conditions.iter().map(|condition| condition.last_transition_time.0.as_second()).collect()
+    };
+    assert_eq!(since(&then), [100, 100, 300, 100]);
+}
+
+#[test]
+fn an_agent_report_is_read_from_its_status() {
+    let status = serde_json::json!({
+        "registries": [{"registry": "docker.io", "object": "hub", "hash": "h", "mirrors": [
+            {"url": "https://a", "state": "Active"}, {"url": "https://b", "state": "Active", "error": "timeout"},
+            {"url": "https://c", "state": "Drained"}, {"url": "https://d", "state": "Unusable"}]}],
+        "conditions": [{"type": "Ready", "status": "False", "reason": "FromTheFuture", "message": "Why.",
+                        "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+    });
+    let status: registry_mirror_crds::NodeMirrorStatus = serde_json::from_value(status).expect("a status");
+    let report = NodeReport::from(status);
+    assert_eq!((report.readiness, &*report.message), (Readiness::Failed("Unknown"), "Why."));
+    let health: Vec<_> = report.registries[0].mirrors.iter().map(|mirror| mirror.health).collect();
+    assert_eq!(health, [Health::Healthy, Health::Unhealthy, Health::Unhealthy, Health::NotProbed]);
+}

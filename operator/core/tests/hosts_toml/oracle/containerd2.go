@@ -1,0 +1,14 @@
+//go:build containerd2
+
+package main
+
+import (
+	"context"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+)
+
+func configure(ctx context.Context, dir string) docker.RegistryHosts {
+	return config.ConfigureHosts(ctx, config.HostOptions{HostDir: config.HostDirFromRoot(dir)})
+}

@@ -1,0 +1,28 @@
+//! parse(render(x)) = x, as far as the release can express x.
+
+use proptest::{prop_assert_eq, prop_assume, proptest, sample::select};
+use registry_mirror_core::hosts_toml::{accepts_file_without_hosts, fit, parse, render};
+
+use crate::strategy::{VERSIONS, file};
+
+proptest! {
+    #[test]
+    fn what_is_rendered_is_read_back(file in file(), version in select(VERSIONS.to_vec())) {
+        let rendered = render(&file, version);
+        let read = parse(&rendered.text, version);
+        let (fitted, omitted) = fit(&file, version);
+        prop_assert_eq!(&rendered.omitted, &omitted);
+        // With neither a host nor a server there is nothing that an old release would read.
+        prop_assume!(!fitted.hosts.is_empty() || accepts_file_without_hosts(version));
+        prop_assert_eq!(read.as_ref(), Ok(&fitted));
+        if omitted.is_empty() {
+            prop_assert_eq!(read, Ok(file));
+        }
+    }
+
+    #[test]
+    fn what_fits_fits_again(file in file(), version in select(VERSIONS.to_vec())) {
+        let (fitted, _) = fit(&file, version);
+        prop_assert_eq!(fit(&fitted, version), (fitted.clone(), Vec::new()));
+    }
+}

@@ -1,0 +1,178 @@
+//! What others configured comes out as objects whose hosts.toml does the same.
+
+use std::{collections::BTreeSet, path::Path};
+
+use registry_mirror_core::{
+    compile::{CompileOptions, References, compile},
+    config_toml::{self, MapSource},
+    containerd::Version,
+    desired::{Target, desired},
+    import::{self, Imported, RegistryFile},
+};
+
+const NAMESPACE: &str = "registry-mirror-system";
+const V2_4: Version = Version::new(2, 4, 2);
+
+const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIBkTCCATegAwIBAgI=\n-----END CERTIFICATE-----\n";
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByo=\n-----END PRIVATE KEY-----\n";
+
+fn files() -> MapSource {
+    let both = format!("{KEY}{PEM}");
+    MapSource(
+        [("/etc/ssl/ca.crt", PEM), ("/etc/ssl/client.crt", PEM), ("/etc/ssl/client.key", KEY), ("/etc/ssl/both.pem", &both)]
+            .into_iter()
+            .map(|(path, text)| (path.into(), text.as_bytes().to_vec()))
+            .collect(),
+    )
+}
+
+/// The objects and what an agent would write for them.
+fn shown(imported: &Imported) -> String {
+    let Imported { mirrors, secrets, left_out } = imported;
+    let mut text = String::new();
+    for sentence in left_out {
+        text += &format!("left out: {sentence}\n");
+    }
+    for mirror in mirrors {
+        text += &format!("---\n{}", serde_saphyr::to_string(mirror).expect("YAML"));
+    }
+    let mut references = References::default();
+    for secret in secrets {
+        text += &format!("---\n{}", serde_saphyr::to_string(secret).expect("YAML"));
+        references.insert_secret(secret.clone());
+    }
+    let compiled = compile(mirrors, &references, &CompileOptions { namespace: NAMESPACE, ..CompileOptions::default() });
+    for (name, verdict) in &compiled.verdicts {
+        let problems: Vec<String> = verdict.problems().map(ToString::to_string).collect();
+        assert!(problems.is_empty(), "{name}: {problems:?}");
+    }
+    let target = Target { version: V2_4, certs_dir: Path::new("/certs.d") };
+    for entry in &compiled.bundle.entries {
+        let wanted = desired(entry, &compiled.bundle.blobs, target, &BTreeSet::new()).expect("all blobs");
+        text += &format!("=== {}/hosts.toml\n{}", entry.registry.directory(), wanted.registry.hosts_toml);
+    }
+    text
+}
+
+fn k3s(text: &str) -> String {
+    shown(&import::k3s(text, &files(), NAMESPACE).expect("an import"))
+}
+
+#[test]
+fn k3s_mirrors_with_credentials_and_mutual_tls() {
+    insta::assert_snapshot!(k3s(
+        "mirrors:
+  docker.io:
+    endpoint:
+    - https://harbor.example:8443/v2/dockerhub
+    - mirror.example
+  '*':
+    endpoint: ['http://10.0.0.1:5000']
+  registry.k8s.io:
+configs:
+  harbor.example:8443:
+    auth: {username: robot, password: s3cret}
+    tls: {ca_file: /etc/ssl/ca.crt, cert_file: /etc/ssl/client.crt, key_file: /etc/ssl/client.key}
+  private.example:
+    auth: {auth: dXNlcjpwYXNz}
+    tls: {insecure_skip_verify: true}
+"
+    ));
+}
+
+#[test]
+fn k3s_rewrites_that_are_a_prefix_become_one() {
+    insta::assert_snapshot!(k3s(
+        "mirrors:
+  docker.io:
+    endpoint: [https://harbor.example]
+    rewrite: {'^(.*)$': 'dockerhub/$1'}
+  quay.io:
+    endpoint: [https://harbor.example]
+    rewrite: {'^rancher/(.*)': 'mirror/$1'}
+configs:
+  docker.io:
+    auth: {username: me, password: mine, identity_token: t}
+"
+    ));
+}
+
+#[test]
+fn k3s_refuses_what_it_does_not_know_without_showing_it() {
+    let refusals: Vec<String> = [
+        "mirrors: {docker.io: {endpoints: [https://m]}}",
+        "mirrors: [",
+        "configs: {h.example: {auth: {username: 1, password: [s3cret]}}}",
+        "mirrors: {docker.io: {endpoint: [https://m]}}\nconfigs: {m: {tls: {ca_file: /lost.crt}}}",
+    ]
+    .iter()
+    .map(|text| import::k3s(text, &files(), NAMESPACE).err().map(|error| error.to_string()).unwrap_or_default())
+    .collect();
+    assert!(!refusals.join("").contains("s3cret"));
+    insta::assert_snapshot!(refusals.join("\n"));
+}
+
+#[test]
+fn docker_mirrors_are_for_docker_hub_alone() {
+    let text = r#"{"registry-mirrors": ["https://m1.example/", "https://m2.example:5000"],
+        "insecure-registries": ["m2.example:5000", "plain.example", "10.0.0.0/8"], "log-level": "info"}"#;
+    insta::assert_snapshot!(shown(&import::docker(text, NAMESPACE).expect("an import")));
+}
+
+fn certs_d(directory: &str, text: &str) -> String {
+    let file = RegistryFile {
+        directory: directory.to_owned(),
+        path: Path::new("/etc/ssl").join("hosts.toml"),
+        text: text.to_owned(),
+    };
+    shown(&import::certs_d(&[file], V2_4, &files(), NAMESPACE).expect("an import"))
+}
+
+#[test]
+fn certs_d_comes_out_as_it_went_in() {
+    // what the operator writes itself
+    for text in [
+        "server = \"https://registry-1.docker.io\"\n\n[host.\"https://m1.example\"]\ncapabilities = [\"pull\", \"resolve\"]\n\n\
+         [host.\"http://m2.example:5000\"]\ncapabilities = [\"pull\", \"resolve\", \"push\"]\ndial_timeout = \"3s\"\n",
+        "server = \"https://m.example/v2/dockerhub\"\ncapabilities = [\"pull\", \"resolve\"]\noverride_path = true\n\n[header]\n\
+         X-Tenant = [\"blue\"]\nAuthorization = [\"Basic dXNlcjpwYXNz\"]\n\n[host.\"https://m.example/v2/dockerhub\"]\n\
+         capabilities = [\"pull\", \"resolve\"]\noverride_path = true\n\n[host.\"https://m.example/v2/dockerhub\".header]\n\
+         X-Tenant = [\"blue\"]\nAuthorization = [\"Basic dXNlcjpwYXNz\"]\n",
+    ] {
+        let out = certs_d("docker.io", text);
+        let written = out.split("=== docker.io/hosts.toml\n").nth(1).unwrap_or_default();
+        assert_eq!(written, text);
+    }
+}
+
+#[test]
+fn certs_d_with_relative_certificates_and_a_root_with_headers() {
+    insta::assert_snapshot!(certs_d(
+        "host.example_5000_",
+        "server = \"https://up.example\"\n[header]\nAuthorization = \"Bearer t0ken\"\n[host.\"https://m.example/v2\"]\n\
+         ca = \"ca.crt\"\nclient = \"both.pem\"\n"
+    ));
+}
+
+#[test]
+fn certs_d_says_what_containerd_ignores() {
+    insta::assert_snapshot!(certs_d("quay.io", "server = 1\n"));
+}
+
+#[test]
+fn containerd_tables_become_objects() {
+    let text = "version = 2
+[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"docker.io\"]
+endpoint = [\"https://m1.example\", \"https://registry-1.docker.io\"]
+[plugins.\"io.containerd.grpc.v1.cri\".registry.configs.\"m1.example\".tls]
+ca_file = \"/etc/ssl/ca.crt\"
+[plugins.\"io.containerd.grpc.v1.cri\".registry.configs.\"m1.example\".auth]
+username = \"robot\"
+password = \"s3cret\"
+";
+    let mut source = files();
+    source.0.insert("/etc/containerd/config.toml".into(), text.as_bytes().to_vec());
+    let config = config_toml::load(Path::new("/etc/containerd/config.toml"), Version::new(1, 7, 35), &source).expect("a config");
+    let (_, registries) = config_toml::migrate(&config, Path::new("/certs.d"), "2026-11-21").expect("a migration");
+    insta::assert_snapshot!(shown(&import::containerd(&registries, &source, NAMESPACE).expect("an import")));
+}
