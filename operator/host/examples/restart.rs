@@ -1,0 +1,122 @@
+//! The whole host side by hand, on a machine of its own: what is observed, the one restart, and what an interrupted one
+//! leaves to do.
+//!
+//! ```text
+//! restart observe | recover | prove | apply [--after-check COMMAND]
+//! ```
+//!
+//! `--after-check` runs a shell command as the approval, between the check of the candidate and the rename: the place
+//! to make a restart fail for real.
+
+use std::{path::Path, process::ExitCode};
+
+use registry_mirror_core::{
+    config_toml::{self, Need},
+    observed::Supervisor,
+    plan::PlanHash,
+};
+use registry_mirror_host::{
+    files::{HostWriter, WriteScope},
+    observe::{self, Live},
+    proof::prove,
+    restart::{self, Approval, ApprovalError, Change, Replacement, Request, Restarter},
+    root::HostRoot,
+    state::StateDir,
+    systemd::Systemd,
+};
+
+type Error = Box<dyn std::error::Error>;
+
+struct ShellApproval(Option<String>);
+
+impl Approval for ShellApproval {
+    async fn granted(&self) -> Result<bool, ApprovalError> {
+        match &self.0 {
+            None => Ok(true),
+            Some(command) => std::process::Command::new("/bin/sh")
+                .args(["-c", command])
+                .status()
+                .map(|status| status.success())
+                .map_err(|error| ApprovalError(error.to_string())),
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Error> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let root_path = std::env::var("HOST_ROOT").unwrap_or_else(|_| "/".to_owned());
+    let root = HostRoot::open(Path::new(&root_path))?;
+    let systemd = Systemd::new(root.path());
+    let pod = std::env::var("POD_UID").ok();
+    if let Some(outcome) = restart::recover(&root, &systemd).await? {
+        println!("recovered {outcome:?}");
+    }
+    if arguments == ["recover"] {
+        return Ok(());
+    }
+    let mut live = observe::live(&root, &systemd, pod.as_deref()).await?;
+    let Live { observed, cri, .. } = &live;
+    let certs_d = live.directory().unwrap_or_else(|| "/etc/containerd/certs.d".into());
+    let writer = HostWriter::new(root.clone(), WriteScope::for_host(&observed.config_file, &certs_d));
+    let state = StateDir::open(&writer)?;
+    let restarter = Restarter::new(&state, &systemd, cri);
+
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["observe"] => {
+            println!("containerd {} on {}", observed.containerd, live.socket.display());
+            println!("{} ({})", observed.distribution.distribution, observed.distribution.evidence);
+            println!("{:?}", observed.supervisor);
+            println!("{} writable {:?}", observed.config_file.display(), observed.config_writable);
+            println!("status {:?}", cri.status().await?);
+            live.prove(&writer).await;
+            println!("proof {:?}", live.observed.proof);
+        }
+        ["prove"] => println!("{:?}", prove(&writer, &certs_d, cri).await),
+        ["apply", rest @ ..] => {
+            let approval = ShellApproval(match rest {
+                ["--after-check", command] => Some((*command).to_owned()),
+                _ => None,
+            });
+            let config = observed.config.as_ref().map_err(ToString::to_string)?;
+            let directory = Path::new("/etc/containerd/certs.d");
+            let (change, certs_d) = match config.analyze().need(directory) {
+                Need::Nothing { directory, why } => {
+                    println!("nothing to edit: {why}");
+                    (Change::RestartOnly, directory)
+                }
+                Need::Patch { directory, why } => {
+                    println!("patch: {why}");
+                    let edit = config_toml::patch(config, &directory)?;
+                    let undo = serde_json::to_value(&edit.undo)?;
+                    let (file, before, after) = (edit.file, edit.before, edit.after);
+                    (Change::Replace(Replacement { file, before, after, undo }), directory)
+                }
+                Need::Migrate { why, .. } => return Err(why.into()),
+            };
+            let Supervisor::Unit(mut unit) = observed.supervisor.clone() else {
+                return Err(format!("{:?}", observed.supervisor).into());
+            };
+            if let Ok(binary) = std::env::var("BINARY") {
+                unit.binary = binary.into();
+            }
+            let version = observed.containerd;
+            let plan: PlanHash = serde_json::from_value("0123456789abcdef".into())?;
+            let main_config = observed.config_file.clone();
+            let request = Request { unit, version, main_config, change, certs_d, plan };
+            println!("{:?}", restarter.run(&request, &approval).await?);
+        }
+        _ => return Err("usage: restart observe | recover | prove | apply [--after-check COMMAND]".into()),
+    }
+    Ok(())
+}

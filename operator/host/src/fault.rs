@@ -1,0 +1,79 @@
+//! Points at which a test can end the process as a power cut would: at once, without destructors or flushes.
+//!
+//! Without the cargo feature `fault-injection` every call here compiles to nothing. With it, a point kills the process
+//! when its name is
+//! - the value of `REGISTRY_MIRROR_FAULT`, or `#17` there for the 17th point that is reached, or
+//! - the content of the file `/run/registry-mirror-fault` beneath a host root that was opened; the file is removed
+//!   first, so that it happens once.
+//!
+//! `REGISTRY_MIRROR_FAULT_LOG` names a file that gets one line for each point reached, which is how a test learns how
+//! many there are.
+
+/// A place between two effects. `name` is made of the effect and the moment, for example `write:renamed`.
+#[cfg(not(feature = "fault-injection"))]
+#[inline]
+pub fn point(_name: &str) {}
+
+/// Makes the fault file beneath this host root count.
+#[cfg(not(feature = "fault-injection"))]
+#[inline]
+pub(crate) fn watch_root(_root: &std::path::Path) {}
+
+#[cfg(feature = "fault-injection")]
+pub use armed::point;
+#[cfg(feature = "fault-injection")]
+pub(crate) use armed::watch_root;
+
+#[cfg(feature = "fault-injection")]
+mod armed {
+    use std::{
+        collections::BTreeSet,
+        fs,
+        io::Write as _,
+        path::{Path, PathBuf},
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    const FAULT_FILE: &str = "run/registry-mirror-fault";
+
+    static REACHED: AtomicUsize = AtomicUsize::new(0);
+    static ROOTS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+    /// A place between two effects. `name` is made of the effect and the moment, for example `write:renamed`.
+    pub fn point(name: &str) {
+        let number = REACHED.fetch_add(1, Ordering::SeqCst) + 1;
+        let is_meant = |wanted: &str| wanted == name || wanted == format!("#{number}");
+        if let Some(log) = std::env::var_os("REGISTRY_MIRROR_FAULT_LOG")
+            && let Ok(mut log) = fs::OpenOptions::new().create(true).append(true).open(log)
+        {
+            let _ = writeln!(log, "{number} {name}");
+        }
+        if std::env::var("REGISTRY_MIRROR_FAULT").is_ok_and(|wanted| is_meant(&wanted)) {
+            die();
+        }
+        let roots = ROOTS.lock().map(|roots| roots.clone()).unwrap_or_default();
+        for root in roots {
+            let file = root.join(FAULT_FILE);
+            if fs::read_to_string(&file).is_ok_and(|wanted| is_meant(wanted.trim())) && fs::remove_file(&file).is_ok() {
+                die();
+            }
+        }
+    }
+
+    /// Makes the fault file beneath this host root count.
+    pub(crate) fn watch_root(root: &Path) {
+        if let Ok(mut roots) = ROOTS.lock() {
+            roots.insert(root.to_owned());
+        }
+    }
+
+    fn die() -> ! {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        // The kernel drops a SIGKILL that the first process of a pid namespace sends to itself (pid_namespaces(7)):
+        // an agent in its container would live on. An abort ends that one too, and flushes as little.
+        std::process::abort()
+    }
+}

@@ -1,0 +1,287 @@
+//! Looks at a host and fills in what the plan depends on.
+//!
+//! A live host is asked: which containerd runs this node's pods, what runs that, which file it was started with. A host
+//! that is not running (an image, a mounted disk) is read by its files alone.
+
+pub mod claims;
+pub mod daemon;
+mod distribution;
+mod sockets;
+
+use std::path::{Path, PathBuf};
+
+use registry_mirror_core::{
+    config_toml,
+    containerd::Version,
+    observed::{Detected, Observed, Proof, Supervisor, Unit, Writable},
+};
+use rustix::fs::Access;
+use thiserror::Error;
+
+use self::daemon::{Process, config_flag};
+pub use self::sockets::{Found, SocketError, beneath};
+use crate::{
+    cri::Cri,
+    files::HostWriter,
+    proof::prove,
+    root::{FileError, HostRoot},
+    systemd::{Systemd, SystemdError, UnitState},
+};
+
+/// A host could not be observed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ObserveError {
+    /// Which containerd is meant.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// A file of the host.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// A host with a running containerd.
+#[derive(Debug)]
+pub struct Live {
+    /// What the plan depends on. `proof` is `NotAsked` until [`Self::prove`].
+    pub observed: Observed,
+    /// To ask the containerd that is meant.
+    pub cri: Cri,
+    /// Its socket on the host.
+    pub socket: PathBuf,
+    /// Its unit, where systemd runs it.
+    pub unit: Option<UnitState>,
+}
+
+/// Looks at the host beneath `root`, on which a containerd runs. `pod_uid` is the agent's own pod, where it has one.
+///
+/// # Errors
+/// No containerd answers, it cannot be told which is meant, or the host's files cannot be read.
+pub async fn live(root: &HostRoot, systemd: &Systemd, pod_uid: Option<&str>) -> Result<Live, ObserveError> {
+    let Found { cri, socket, version } = sockets::find(root, pod_uid).await?;
+    let process = daemon::listener(root, cri.socket(), &socket).await?;
+    let Run { supervisor, unit } = run_by(root, systemd, &socket, process.as_ref()).await;
+    let config_file = match (&process, &unit) {
+        (Some(process), _) => process.config_file(),
+        (None, Some(unit)) => config_flag(&unit.exec_start).unwrap_or_else(|| PathBuf::from(daemon::DEFAULT_CONFIG)),
+        (None, None) => PathBuf::from(daemon::DEFAULT_CONFIG),
+    };
+    let distribution = distribution::detect(root, Some(&config_file))?;
+    let observed = from_files(root, version, distribution, supervisor, config_file)?;
+    Ok(Live { observed, cri, socket, unit })
+}
+
+/// Looks at the files of a host that is not running. `config_file` is `None` unless somebody named one.
+///
+/// # Errors
+/// The host's files cannot be read.
+pub fn offline(root: &HostRoot, version: Version, config_file: Option<&Path>) -> Result<Observed, ObserveError> {
+    let distribution = distribution::detect(root, None)?;
+    let config_file = match config_file {
+        Some(named) => named.to_owned(),
+        None => distribution::config_file_of_unit_files(root)?
+            .unwrap_or_else(|| PathBuf::from(distribution::config_file(distribution.distribution))),
+    };
+    from_files(root, version, distribution, Supervisor::Offline, config_file)
+}
+
+fn from_files(
+    root: &HostRoot,
+    version: Version,
+    distribution: Detected,
+    supervisor: Supervisor,
+    config_file: PathBuf,
+) -> Result<Observed, ObserveError> {
+    let config = config_toml::load(&config_file, version, root);
+    let config_writable = writable(root, &config_file)?;
+    Ok(Observed {
+        containerd: version,
+        distribution,
+        supervisor,
+        config_file,
+        config,
+        config_writable,
+        proof: Proof::NotAsked,
+    })
+}
+
+impl Live {
+    /// The directory that containerd reads according to its files; `None` where they name none, or cannot be read.
+    #[must_use]
+    pub fn directory(&self) -> Option<PathBuf> {
+        self.observed.config.as_ref().ok()?.analyze().effectiveness.directory().map(Path::to_owned)
+    }
+
+    /// Asks the running daemon whether it reads the directory that its files name, and notes the answer.
+    pub async fn prove(&mut self, writer: &HostWriter) {
+        if let Some(directory) = self.directory() {
+            self.observed.proof = prove(writer, &directory, &self.cri).await.into();
+        }
+    }
+}
+
+struct Run {
+    supervisor: Supervisor,
+    unit: Option<UnitState>,
+}
+
+async fn run_by(root: &HostRoot, systemd: &Systemd, socket: &Path, process: Option<&Process>) -> Run {
+    let unknown = |why: String| Run { supervisor: Supervisor::Unknown(why), unit: None };
+    if !Systemd::is_booted(root.path()) {
+        return unknown("this host does not run systemd".to_owned());
+    }
+    let found = match process {
+        Some(process) => systemd.unit_of_process(process.pid).await,
+        // The process hides; what the usual unit says is the next best.
+        None => usual_unit(systemd, socket).await,
+    };
+    let unit = match found {
+        Ok(Some(unit)) => unit,
+        Ok(None) => return unknown("no systemd unit runs it".to_owned()),
+        Err(error) => return unknown(error.to_string()),
+    };
+    let Some(process) = process else {
+        return unknown(format!("which process listens on {} cannot be told", socket.display()));
+    };
+    if unit.main_pid != Some(process.pid) {
+        return Run { supervisor: Supervisor::Embedded { by: unit.name.clone() }, unit: Some(unit) };
+    }
+    let supervisor = match changed_unit(&unit, process) {
+        Some(why) => Supervisor::Unknown(why),
+        None => Supervisor::Unit(Unit {
+            name: unit.name.clone(),
+            binary: binary(&unit, process),
+            kill_mode: unit.kill_mode.clone(),
+            invocation_id: unit.invocation.as_ref().map(ToString::to_string).unwrap_or_default(),
+            start_timeout_seconds: unit.start_timeout.map(whole_seconds),
+            stop_timeout_seconds: unit.stop_timeout.map(whole_seconds),
+        }),
+    };
+    Run { supervisor, unit: Some(unit) }
+}
+
+async fn usual_unit(systemd: &Systemd, socket: &Path) -> Result<Option<UnitState>, SystemdError> {
+    if socket == Path::new("/run/containerd/containerd.sock") {
+        systemd.loaded_unit("containerd.service").await
+    } else {
+        Ok(None)
+    }
+}
+
+/// The unit was edited since the daemon started: a restart would read another file than the one that was looked at.
+fn changed_unit(unit: &UnitState, process: &Process) -> Option<String> {
+    if unit.exec_start.iter().any(|word| word.contains('$')) {
+        return None;
+    }
+    let next = config_flag(&unit.exec_start).unwrap_or_else(|| PathBuf::from(daemon::DEFAULT_CONFIG));
+    let now = process.config_file();
+    (next != now && is_containerd(unit.exec_start.first()?)).then(|| {
+        format!(
+            "{} names the configuration {}, but the running containerd was started with {}: restart it once to see \
+             which one is meant",
+            unit.name,
+            next.display(),
+            now.display()
+        )
+    })
+}
+
+/// The binary of the next start: what the unit says, unless a wrapper starts it.
+fn binary(unit: &UnitState, process: &Process) -> PathBuf {
+    match unit.exec_start.first() {
+        Some(path) if is_containerd(path) && path.starts_with('/') => PathBuf::from(path),
+        _ => process.binary.clone(),
+    }
+}
+
+fn is_containerd(path: &str) -> bool {
+    Path::new(path).file_name().is_some_and(|name| name == "containerd")
+}
+
+fn whole_seconds(duration: std::time::Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// Whether a file can be renamed over this one, or come to be where it is absent.
+fn writable(root: &HostRoot, file: &Path) -> Result<Writable, FileError> {
+    let mut directory = match root.resolve(file) {
+        Ok(Some(resolved)) => resolved,
+        Ok(None) => file.to_owned(),
+        Err(error) => return Ok(Writable::No(error.to_string())),
+    };
+    // The nearest directory above that exists.
+    while let Some(parent) = directory.parent().map(Path::to_owned) {
+        directory = parent;
+        if let Some(resolved) = root.resolve(&directory)? {
+            directory = resolved;
+            break;
+        }
+    }
+    match rustix::fs::access(beneath(root.path(), &directory), Access::WRITE_OK) {
+        Ok(()) => Ok(Writable::Yes),
+        Err(rustix::io::Errno::ROFS) => Ok(Writable::No(format!("{} is on a read-only file system", directory.display()))),
+        Err(error) => Ok(Writable::No(format!("{}: {error}", directory.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(exec_start: &str) -> UnitState {
+        UnitState {
+            name: "containerd.service".to_owned(),
+            fragment: None,
+            drop_ins: Vec::new(),
+            exec_start: exec_start.split(' ').map(str::to_owned).collect(),
+            kill_mode: "process".to_owned(),
+            active: crate::systemd::ActiveState::Active,
+            sub: "running".to_owned(),
+            result: "success".to_owned(),
+            main_pid: Some(7),
+            invocation: None,
+            automatic_restarts: 0,
+            started_at: None,
+            start_timeout: None,
+            stop_timeout: None,
+            load: "loaded".to_owned(),
+            exit_status: None,
+        }
+    }
+
+    fn process(arguments: &str) -> Process {
+        Process {
+            pid: 7,
+            binary: PathBuf::from("/opt/bin/containerd"),
+            arguments: arguments.split(' ').map(str::to_owned).collect(),
+        }
+    }
+
+    #[test]
+    fn a_unit_that_was_edited_since_the_start_is_not_restarted() {
+        let now = process("/usr/bin/containerd");
+        assert_eq!(changed_unit(&unit("/usr/bin/containerd"), &now), None);
+        assert!(changed_unit(&unit("/usr/bin/containerd --config /x.toml"), &now).is_some());
+        assert_eq!(changed_unit(&unit("/usr/bin/containerd --config /etc/containerd/config.toml"), &now), None);
+        // Variables are known to systemd alone, and a wrapper to nobody: the running process tells.
+        assert_eq!(changed_unit(&unit("/usr/bin/containerd --config $FILE"), &now), None);
+        assert_eq!(changed_unit(&unit("/usr/bin/env PATH=/x containerd -c /x.toml"), &now), None);
+    }
+
+    #[test]
+    fn the_binary_is_the_one_of_the_next_start() {
+        let now = process("containerd");
+        assert_eq!(binary(&unit("/usr/bin/containerd"), &now), Path::new("/usr/bin/containerd"));
+        assert_eq!(binary(&unit("/usr/bin/env containerd"), &now), Path::new("/opt/bin/containerd"));
+    }
+
+    #[test]
+    fn an_empty_host_is_read_as_the_daemons_defaults() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let root = HostRoot::open(dir.path()).expect("root");
+        let observed = offline(&root, Version::new(1, 6, 20), None).expect("readable");
+        assert_eq!(observed.config_file, Path::new(daemon::DEFAULT_CONFIG));
+        assert_eq!(observed.config_writable, Writable::Yes);
+        assert_eq!(observed.supervisor, Supervisor::Offline);
+        assert!(observed.config.is_ok());
+    }
+}

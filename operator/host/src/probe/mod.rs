@@ -1,0 +1,203 @@
+//! Asks a registry as containerd would: the same TLS settings, headers, resolver and roots; one request, one answer.
+//!
+//! What counts is whether containerd would have to wait. It gives a dial 30 s and a TLS handshake 10 s, remembers
+//! nothing, and pays that price again for each request (`core/remotes/docker/config`, 1.5 to 2.4). An HTTP error costs
+//! it nothing: it moves on at once.
+
+mod tls;
+mod trust;
+
+use std::{io, pin::pin, sync::Arc, time::Duration};
+
+use http_body_util::Empty;
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use registry_mirror_core::sensitive::Sensitive;
+use rustls::pki_types::ServerName;
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::TlsConnector;
+use url::Url;
+
+pub use hyper::Method;
+pub use rustls::ClientConfig as TlsConfig;
+pub use tls::{ClientIdentity, TlsError, TlsSettings};
+pub use trust::HostTrust;
+
+/// One question.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// `http` or `https`.
+    pub url: Url,
+    /// GET for a registry's root, HEAD for a manifest, as containerd does.
+    pub method: Method,
+    /// Sent as they are.
+    pub headers: Vec<(String, Sensitive)>,
+    /// All of it: name, connection, handshake, answer.
+    pub limit: Duration,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// From the first packet to that end.
+    pub took: Duration,
+}
+
+/// How a question ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server spoke HTTP; any status is an answer.
+    Answered(StatusCode),
+    /// It failed at once: refused, no such name, a certificate that is not trusted. containerd moves on.
+    Failed(Failure),
+    /// Nothing came within the limit. containerd waits.
+    Silent(Stage),
+}
+
+/// Why a question failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{stage}: {why}")]
+pub struct Failure {
+    /// Where.
+    pub stage: Stage,
+    /// As the system or TLS says it.
+    pub why: String,
+}
+
+/// How far a question came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Stage {
+    /// Name and TCP.
+    #[error("connecting")]
+    Connect,
+    /// The TLS handshake.
+    #[error("TLS handshake")]
+    Handshake,
+    /// The HTTP request.
+    #[error("waiting for the answer")]
+    Request,
+}
+
+impl Outcome {
+    /// Whether containerd would have to wait for this host.
+    #[must_use]
+    pub const fn makes_containerd_wait(&self) -> bool {
+        matches!(self, Self::Silent(_))
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn sentence(&self, limit: Duration) -> String {
+        match self {
+            Self::Answered(status) => format!("answers {status}"),
+            Self::Failed(failure) => failure.to_string(),
+            Self::Silent(stage) => format!("{stage}: nothing came within {} s", limit.as_secs()),
+        }
+    }
+}
+
+/// Asks. `tls` is for https urls.
+pub async fn ask(question: &Question, tls: &Arc<TlsConfig>) -> Answer {
+    let started = Instant::now();
+    let deadline = started + question.limit;
+    let outcome = match attempt(question, tls, deadline).await {
+        Ok(status) => Outcome::Answered(status),
+        Err(End::Failed(failure)) => Outcome::Failed(failure),
+        Err(End::Silent(stage)) => Outcome::Silent(stage),
+    };
+    Answer { outcome, took: started.elapsed() }
+}
+
+enum End {
+    Failed(Failure),
+    Silent(Stage),
+}
+
+fn failed(stage: Stage, why: impl ToString) -> End {
+    End::Failed(Failure { stage, why: why.to_string() })
+}
+
+async fn attempt(question: &Question, tls: &Arc<TlsConfig>, deadline: Instant) -> Result<StatusCode, End> {
+    let Some(host) = question.url.host_str() else {
+        return Err(failed(Stage::Connect, "the url has no host"));
+    };
+    let port = question.url.port_or_known_default().unwrap_or(443);
+    // `[::1]` is written with brackets in a url and without them everywhere else.
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = timeout_at(deadline, TcpStream::connect((bare, port)))
+        .await
+        .map_err(|_| End::Silent(Stage::Connect))?
+        .map_err(|error| connect_end(&error))?;
+    if question.url.scheme() == "http" {
+        return exchange(question, stream, deadline).await;
+    }
+    let name = ServerName::try_from(bare.to_owned()).map_err(|error| failed(Stage::Handshake, error))?;
+    let stream = timeout_at(deadline, TlsConnector::from(Arc::clone(tls)).connect(name, stream))
+        .await
+        .map_err(|_| End::Silent(Stage::Handshake))?
+        .map_err(|error| failed(Stage::Handshake, error))?;
+    exchange(question, stream, deadline).await
+}
+
+/// The kernel's own time-out is as silent as ours.
+fn connect_end(error: &io::Error) -> End {
+    match error.kind() {
+        io::ErrorKind::TimedOut => End::Silent(Stage::Connect),
+        _ => failed(Stage::Connect, error),
+    }
+}
+
+async fn exchange(
+    question: &Question,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    deadline: Instant,
+) -> Result<StatusCode, End> {
+    let request = request(question).map_err(|error| failed(Stage::Request, error))?;
+    let talk = async {
+        let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
+        let mut connection = pin!(connection);
+        let mut response = pin!(sender.send_request(request));
+        let response = tokio::select! {
+            biased;
+            response = &mut response => response,
+            // It may end before the answer is taken from it, and the answer is there all the same.
+            _ = &mut connection => response.await,
+        };
+        response.map(|response| response.status())
+    };
+    timeout_at(deadline, talk)
+        .await
+        .map_err(|_| End::Silent(Stage::Request))?
+        .map_err(|error| failed(Stage::Request, error))
+}
+
+fn request(question: &Question) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    let Question { url, method, headers, limit: _ } = question;
+    let path = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let authority = match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (host, _) => host.unwrap_or_default().to_owned(),
+    };
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, authority)
+        .header(header::USER_AGENT, concat!("registry-mirror-operator/", env!("CARGO_PKG_VERSION")));
+    for (name, value) in headers {
+        request = request.header(name, value.reveal());
+    }
+    request.body(Empty::new())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Against listeners on loopback, each of which fails in its own way.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::*;
+
+fn question(url: &str) -> Question {
+    Question {
+        url: url.parse().expect("a url"),
+        method: Method::GET,
+        headers: vec![("Authorization".to_owned(), Sensitive::new("Basic eA==".to_owned()))],
+        limit: Duration::from_millis(300),
+    }
+}
+
+async fn outcome(url: &str) -> Outcome {
+    let tls = TlsSettings::default().client_config(&HostTrust::nobody()).expect("plain settings");
+    ask(&question(url), &tls).await.outcome
+}
+
+/// A listener that reads a request and answers with these bytes; with none it stays silent.
+async fn listener(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 4096];
+            let read = stream.read(&mut request).await.unwrap_or(0);
+            if answer.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            let head = String::from_utf8_lossy(&request[..read]).into_owned();
+            assert!(head.contains("authorization: Basic eA=="), "{head}");
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn any_status_is_an_answer() {
+    let address = listener(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await;
+    let outcome = outcome(&format!("http://{address}/v2/")).await;
+    assert_eq!(outcome, Outcome::Answered(StatusCode::UNAUTHORIZED));
+    assert!(!outcome.makes_containerd_wait());
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_says_nothing_makes_containerd_wait() {
+    let address = listener(b"").await;
+    let plain = outcome(&format!("http://{address}/v2/")).await;
+    assert_eq!(plain, Outcome::Silent(Stage::Request));
+    assert!(plain.makes_containerd_wait());
+    assert_eq!(outcome(&format!("https://{address}/v2/")).await, Outcome::Silent(Stage::Handshake));
+}
+
+#[tokio::test]
+async fn a_refused_connection_costs_containerd_nothing() {
+    let unused = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback").local_addr().expect("bound");
+    let outcome = outcome(&format!("http://{unused}/v2/")).await;
+    assert!(matches!(&outcome, Outcome::Failed(Failure { stage: Stage::Connect, .. })), "{outcome:?}");
+    assert!(!outcome.makes_containerd_wait());
+}
+
+#[tokio::test]
+async fn what_is_not_http_fails_at_once() {
+    let address = listener(b"SSH-2.0-OpenSSH_9.2\r\n").await;
+    let outcome = outcome(&format!("http://{address}/v2/")).await;
+    assert!(matches!(&outcome, Outcome::Failed(Failure { stage: Stage::Request, .. })), "{outcome:?}");
+}

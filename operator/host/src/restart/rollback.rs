@@ -1,0 +1,86 @@
+//! The way back: the old file, a restart, and CRI's own word that it works.
+
+use std::time::Duration;
+
+use super::{ConfigIs, Outcome, READY_LIMIT, RestartError, Restarter, ledger::Record};
+use crate::{fault, guard::Owner};
+
+/// The guard's own restart takes as long as the unit's; what it does besides takes no time.
+const GUARD_LIMIT: Duration = Duration::from_secs(30);
+
+impl Restarter<'_> {
+    /// Puts the old file back and restarts. The guard stays armed until containerd answers again.
+    pub(super) async fn roll_back(&self, record: &Record, why: String) -> Result<Outcome, RestartError> {
+        tracing::warn!("putting {} back: {why}", record.file.display());
+        self.advance_rolling_back(record, &why)?;
+        let subject = record.subject();
+        self.put_back(record)?;
+        fault::point("restart:put-back");
+        let working = self.while_guarded(&subject, async {
+            match self.restart_until_ready(&record.unit, record.restart_limit()).await {
+                Ok(_) => Ok(()),
+                // `Restart=always` may succeed where the first try did not.
+                Err(restart) => self.cri.wait_ready(READY_LIMIT).await.map_err(|_| restart),
+            }
+        });
+        let still_down = working.await.err();
+        fault::point("restart:rolled-back");
+        match self.guard().disarm(&subject).await? {
+            Owner::Us => self.give_up(record, Outcome::RolledBack { plan: record.plan.clone(), why, by: Owner::Us, still_down }),
+            Owner::Guard => self.settle_guard(record, Some(why)).await,
+        }
+    }
+
+    /// Puts the old file back if the file is still the one that we wrote.
+    fn put_back(&self, record: &Record) -> Result<(), RestartError> {
+        let previous = self.guard().previous(&record.subject());
+        let stands_ready = self.writer.root().stat_link(&previous)?.is_some();
+        match (self.config_is(record)?, &record.backup) {
+            (ConfigIs::After, Some(_)) if stands_ready => self.writer.rename(&previous, &record.file)?,
+            (ConfigIs::After, Some(backup)) => {
+                let Some(content) = self.writer.root().read(backup)? else {
+                    return Err(RestartError::Lost(format!("its backup {} is gone", backup.display())));
+                };
+                let attributes = self.attributes_of(&record.file)?;
+                self.writer.write(&record.file, &content, attributes)?;
+            }
+            (ConfigIs::After, None) => {
+                self.writer.remove(&record.file)?;
+            }
+            (ConfigIs::Before | ConfigIs::Foreign, _) => {}
+        }
+        // Tells the guard that the file is back and a restart is due.
+        self.writer.remove(&previous)?;
+        Ok(())
+    }
+
+    /// The guard has taken the outcome: waits for its end, makes up for what it could not do, and reports.
+    pub(super) async fn settle_guard(&self, record: &Record, reason: Option<String>) -> Result<Outcome, RestartError> {
+        let guard = self.guard();
+        let subject = record.subject();
+        guard.wait_until_ended(record.restart_limit() + GUARD_LIMIT).await?;
+        // Where the old file still stands ready, the guard had nothing to put back.
+        let untouched = self.writer.root().stat_link(&guard.previous(&subject))?.is_some();
+        let (by, still_down) = match self.config_is(record)? {
+            ConfigIs::After => {
+                self.put_back(record)?;
+                (Owner::Us, self.restart_until_ready(&record.unit, record.restart_limit()).await.err())
+            }
+            ConfigIs::Before if untouched => {
+                guard.sweep(&subject).await?;
+                return self.give_up(record, Outcome::Abandoned);
+            }
+            ConfigIs::Before | ConfigIs::Foreign => {
+                (Owner::Guard, self.cri.wait_ready(READY_LIMIT).await.err().map(|error| error.to_string()))
+            }
+        };
+        fault::point("restart:settled");
+        guard.sweep(&subject).await?;
+        let why = reason.unwrap_or_else(|| {
+            "the restart was cut short (the agent was killed, or the node went down), and the guard put the old \
+             configuration back"
+                .to_owned()
+        });
+        self.give_up(record, Outcome::RolledBack { plan: record.plan.clone(), why, by, still_down })
+    }
+}
