@@ -1,0 +1,150 @@
+//! What one pass over the node found and did, as plain values; [`crate::report`] turns it into NodeMirror status.
+
+use jiff::Timestamp;
+
+/// The outcome of one pass.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// The hash of the node's slice of the bundle that was worked from.
+    pub bundle: Option<String>,
+    /// The containerd that was found.
+    pub containerd: Option<ContainerdFacts>,
+    /// What its configuration needs.
+    pub plan: Option<PlanFacts>,
+    /// Where the node stands.
+    pub verdict: Verdict,
+    /// Whether containerd was seen to read the directory.
+    pub effective: Effective,
+    /// Each registry of the slice.
+    pub registries: Vec<RegistryFacts>,
+    /// Files of others in the way and tools that rewrite ours, a sentence each.
+    pub conflicts: Vec<String>,
+    /// Objects whose credentials this containerd does not forward, a sentence each.
+    pub credentials_unusable: Vec<String>,
+    /// Restarts that the operator has made here.
+    pub restarts: u32,
+}
+
+/// The containerd of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerdFacts {
+    /// As the daemon tells it.
+    pub version: String,
+    /// The kind of host.
+    pub distribution: String,
+    /// What tells so.
+    pub evidence: String,
+    /// The main configuration file.
+    pub config_file: String,
+    /// Its declared `version`.
+    pub config_version: Option<u32>,
+    /// The directory of hosts.toml files.
+    pub directory: Option<String>,
+    /// When the daemon started.
+    pub started_at: Option<Timestamp>,
+}
+
+/// What the configuration needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanFacts {
+    /// Names the plan.
+    pub hash: String,
+    /// `None`, `Adopt`, `Patch`, `Migrate`, `Unsupported`.
+    pub kind: registry_mirror_crds::PlanKind,
+    /// Whether containerd must restart.
+    pub restart: bool,
+    /// A sentence.
+    pub reason: String,
+    /// The keys that change.
+    pub changes: Vec<registry_mirror_crds::PlanChange>,
+}
+
+/// Where the node stands. Each sentence is for the person who must act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// As the bundle wants it.
+    Ready,
+    /// containerd must restart once and may not yet.
+    RestartPending,
+    /// The restart failed and was undone.
+    RestartFailed(String),
+    /// It cannot be done safely here.
+    Unsupported(String),
+    /// Legacy tables were left as they are.
+    MigrationNotApplied(String),
+    /// A file could not be written.
+    ApplyFailed(String),
+    /// The proof pull did not arrive.
+    ProofFailed(String),
+    /// The host could not be read.
+    ObserveFailed(String),
+    /// Nothing was touched.
+    DryRun,
+    /// The bundle cannot be used.
+    BundleUnknown(String),
+    /// The node is as it was before.
+    Restored(String),
+}
+
+/// Whether containerd was seen to read the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effective {
+    /// Not asked yet, or nothing to ask for.
+    Unknown(String),
+    /// The pull arrived.
+    Yes,
+    /// It did not; why.
+    No(String),
+}
+
+/// One registry on this node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegistryFacts {
+    /// The registry.
+    pub registry: String,
+    /// The RegistryMirror.
+    pub object: String,
+    /// The hash of its entry.
+    pub hash: String,
+    /// Why it is not in force, where it is not.
+    pub error: Option<String>,
+    /// Its mirrors.
+    pub mirrors: Vec<MirrorFacts>,
+}
+
+/// One mirror on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorFacts {
+    /// As the user wrote it.
+    pub url: String,
+    /// Whether it is in use.
+    pub state: MirrorUse,
+    /// What is wrong, where something is.
+    pub error: Option<String>,
+}
+
+/// Whether a mirror is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MirrorUse {
+    /// In hosts.toml and answering, as far as is known.
+    Active,
+    /// In hosts.toml; not probed.
+    Unknown,
+    /// Taken out while dead.
+    Drained,
+    /// This containerd cannot express it.
+    Unusable,
+}
+
+impl MirrorUse {
+    /// As in NodeMirror status.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "Active",
+            Self::Unknown => "Unknown",
+            Self::Drained => "Drained",
+            Self::Unusable => "Unusable",
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Mirror health as this node sees it: each mirror is asked now and then as containerd would ask it.
+
+mod target;
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+use registry_mirror_core::{
+    bundle::{Bundle, Entry, Mode},
+    health::{Health, Seen},
+};
+use registry_mirror_host::{
+    probe::{HostTrust, Outcome, ask},
+    root::HostRoot,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use target::{Target, Way};
+
+/// The longest that a probe waits. A registry that needs longer for its first byte makes every pull miserable.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Between the probes that confirm a suspicion.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+/// Probes under way at a time.
+const CONCURRENCY: usize = 8;
+
+/// What is held of every way of the slice.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HealthMap {
+    ways: BTreeMap<Way, Health>,
+}
+
+impl HealthMap {
+    /// Of one mirror of an object.
+    #[must_use]
+    pub fn mirror(&self, object: &str, url: &str) -> Health {
+        self.ways.get(&Way::mirror(object, url)).cloned().unwrap_or_default()
+    }
+
+    /// Of an object's upstream; known only while one of its mirrors is in doubt.
+    #[must_use]
+    pub fn upstream(&self, object: &str) -> Health {
+        self.ways.get(&Way::upstream(object)).cloned().unwrap_or_default()
+    }
+}
+
+/// When a way is to be probed next.
+struct Due {
+    at: Instant,
+    interval: Duration,
+}
+
+/// Probes the slice's mirrors until nobody listens any more.
+pub async fn run(root: HostRoot, mut slices: watch::Receiver<Option<Arc<Bundle>>>, out: watch::Sender<Arc<HealthMap>>) {
+    let mut due: BTreeMap<Way, Due> = BTreeMap::new();
+    let mut health = HealthMap::default();
+    loop {
+        let slice = slices.borrow_and_update().clone();
+        let targets = slice.as_deref().map_or_else(BTreeMap::new, |slice| wanted(slice, &health));
+        due.retain(|way, _| targets.contains_key(way));
+        health.ways.retain(|way, _| targets.contains_key(way));
+        let now = Instant::now();
+        for (way, (interval, _)) in &targets {
+            let entry = due.entry(way.clone()).or_insert(Due { at: now, interval: *interval });
+            if entry.interval != *interval {
+                *entry = Due { at: now, interval: *interval };
+            }
+        }
+        let ready: Vec<Way> = due.iter().filter(|(_, due)| due.at <= now).map(|(way, _)| way.clone()).collect();
+        if ready.is_empty() {
+            publish(&out, &health);
+            let next = due.values().map(|due| due.at).min();
+            tokio::select! {
+                changed = slices.changed() => if changed.is_err() { return },
+                () = out.closed() => return,
+                () = at(next) => {}
+            }
+            continue;
+        }
+        // Read anew for each round: the host's roots change, and holding them costs memory all day.
+        let trust = match HostTrust::read(&root) {
+            Ok(trust) => trust,
+            Err(error) => {
+                tracing::warn!("the host's certificate authorities could not be read: {error}");
+                HostTrust::nobody()
+            }
+        };
+        let trust = &trust;
+        let probes = ready.into_iter().filter_map(|way| targets.get(&way).map(|(_, target)| (way, target.clone())));
+        let seen: Vec<(Way, Seen)> = stream::iter(probes)
+            .map(|(way, target)| async move { (way, probe(&target, trust).await) })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        for (way, seen) in seen {
+            let after = health.ways.get(&way).cloned().unwrap_or_default().after(seen);
+            log_change(&way, health.ways.get(&way), &after);
+            if let Some(due) = due.get_mut(&way) {
+                let pause = if after.wants_confirmation() { CONFIRM_AFTER } else { jittered(due.interval) };
+                due.at = Instant::now() + pause;
+            }
+            health.ways.insert(way, after);
+        }
+    }
+}
+
+/// Every way that is to be probed, with its interval.
+fn wanted(slice: &Bundle, health: &HealthMap) -> BTreeMap<Way, (Duration, Target)> {
+    let mut targets = BTreeMap::new();
+    if slice.mode != Mode::Enforce {
+        return targets;
+    }
+    for entry in slice.entries.iter().filter(|entry| !entry.suspend) {
+        let Some(seconds) = entry.health_interval_seconds else { continue };
+        let interval = Duration::from_secs(seconds.into());
+        for mirror in &entry.mirrors {
+            let way = Way::mirror(&entry.object, &mirror.url);
+            targets.insert(way, (interval, Target::mirror(mirror, &slice.blobs)));
+        }
+        // Every node asking the upstream twice a minute would be an attack on it; it matters only while a mirror is in
+        // doubt.
+        if in_doubt(entry, health)
+            && let Some(target) = Target::upstream(entry, &slice.blobs)
+        {
+            targets.insert(Way::upstream(&entry.object), (interval, target));
+        }
+    }
+    targets
+}
+
+fn in_doubt(entry: &Entry, health: &HealthMap) -> bool {
+    entry
+        .mirrors
+        .iter()
+        .any(|mirror| matches!(health.mirror(&entry.object, &mirror.url), Health::Suspect { .. } | Health::Dead(_)))
+}
+
+async fn probe(target: &Target, trust: &HostTrust) -> Seen {
+    let (question, tls) = match target.question(trust, LIMIT) {
+        Ok(asked) => asked,
+        Err(why) => return Seen::Failure(why),
+    };
+    let answer = ask(&question, &tls).await;
+    match &answer.outcome {
+        Outcome::Answered(_) => Seen::Answer,
+        Outcome::Failed(failure) => Seen::Failure(failure.to_string()),
+        Outcome::Silent(_) => Seen::Silence(answer.outcome.sentence(LIMIT)),
+    }
+}
+
+fn publish(out: &watch::Sender<Arc<HealthMap>>, health: &HealthMap) {
+    out.send_if_modified(|current| {
+        let changed = **current != *health;
+        if changed {
+            *current = Arc::new(health.clone());
+        }
+        changed
+    });
+}
+
+fn log_change(way: &Way, before: Option<&Health>, after: &Health) {
+    match (before, after) {
+        (Some(Health::Dead(_)), Health::Alive) => tracing::info!("{way} answers again"),
+        (before, Health::Dead(why)) if !matches!(before, Some(Health::Dead(_))) => {
+            tracing::warn!("{way} makes containerd wait ({why})");
+        }
+        _ => {}
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Within a tenth of the interval, so that the nodes of a cluster do not ask in step.
+fn jittered(interval: Duration) -> Duration {
+    let random = RandomState::new().hash_one(()) % 2_001;
+    let share = 0.9 + 0.2 * (f64::from(u16::try_from(random).unwrap_or(0)) / 2_000.0);
+    interval.mul_f64(share)
+}

@@ -1,0 +1,21 @@
+//! The bundle out of its Secret.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use registry_mirror_core::bundle::{self, BUNDLE_KEY, Bundle};
+
+use super::Known;
+
+pub(super) fn read(secret: &Secret) -> Known<Arc<Bundle>> {
+    let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(BUNDLE_KEY)) else {
+        let name = secret.metadata.name.as_deref().unwrap_or_default();
+        return Known::Unusable(format!(
+            "Secret {name} has no key {BUNDLE_KEY}: the controller writes it anew at its next change or restart"
+        ));
+    };
+    match bundle::unpack(&bytes.0) {
+        Ok(bundle) => Known::Is(Arc::new(bundle)),
+        Err(error) => Known::Unusable(error.to_string()),
+    }
+}

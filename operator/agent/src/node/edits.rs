@@ -1,0 +1,130 @@
+//! The record of our own edits of containerd's configuration, for the day on which they are taken back.
+//!
+//! An edit is written down before it is made, so that no crash leaves one that nobody knows of, and struck out again
+//! when it did not come to be.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use registry_mirror_core::{
+    config_toml::{self, Undo, UndoOutcome},
+    containerd::Version,
+    digest::Digest,
+};
+use registry_mirror_host::{
+    file_error::FileError,
+    restart::{Edited, Replacement},
+    root::HostRoot,
+    state::{ConfigEdit, StateDir},
+};
+
+/// The daemon that a file is read for when an edit is taken back: of all releases 1.x refuse the least (a byte-order
+/// mark and broken UTF-8 in comments pass), and which table holds our key stands in the record.
+const MOST_LENIENT: Version = Version::new(1, 7, 0);
+
+/// Writes down an edit that is about to be made. `migrated` is whether it takes old tables out of the file.
+///
+/// # Errors
+/// On what the kernel says; the edit must not be made then.
+pub(super) fn note(state: &StateDir, replacement: &Replacement, migrated: bool) -> Result<(), FileError> {
+    let Replacement { file, before, after, undo } = replacement;
+    let root = state.writer().root();
+    let file = root.resolve(file)?.unwrap_or_else(|| file.clone());
+    let mut edits = recorded(state)?;
+    edits.retain(|edit| edit.config_file != file || edit.after != Digest::of(after));
+    edits.push(ConfigEdit {
+        config_file: file,
+        before: before.as_deref().map(Digest::of),
+        after: Digest::of(after),
+        backup: None,
+        undo: undo.clone(),
+        migrated,
+        made_at: Timestamp::now(),
+        reverts: Vec::new(),
+    });
+    state.save_edits(&edits).map(drop)
+}
+
+/// Completes the record of an edit that was made with the copy of what stood there before.
+///
+/// # Errors
+/// On what the kernel says.
+pub(super) fn note_backup(state: &StateDir, edited: &Edited) -> Result<(), FileError> {
+    let mut edits = recorded(state)?;
+    if let Some(edit) = edits.iter_mut().rev().find(|edit| edit.config_file == edited.file) {
+        edit.backup.clone_from(&edited.backup);
+    }
+    state.save_edits(&edits).map(drop)
+}
+
+/// Strikes out the edits of which nothing stands in the files: they were refused, undone, or written over. Otherwise a
+/// person who sets the same key by hand later would lose it when the node is put back.
+///
+/// # Errors
+/// On what the kernel says.
+pub(super) fn forget_gone(state: &StateDir) -> Result<(), FileError> {
+    let root = state.writer().root();
+    let mut kept = Vec::new();
+    for edit in recorded(state)? {
+        if take_back(root, &edit)? != TakeBack::Nothing {
+            kept.push(edit);
+        }
+    }
+    state.save_edits(&kept).map(drop)
+}
+
+fn recorded(state: &StateDir) -> Result<Vec<ConfigEdit>, FileError> {
+    Ok(state.edits()?.value.unwrap_or_default())
+}
+
+/// What taking an edit back asks for.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum TakeBack {
+    /// Nothing of the edit is left in the file.
+    Nothing,
+    /// The file becomes this.
+    Write(Vec<u8>),
+    /// The edit created the file, and nobody changed it since.
+    Remove,
+    /// It cannot be told apart from what others changed; a sentence for the person who must do it.
+    ByHand(String),
+}
+
+/// How to take an edit back from the file as it stands now.
+///
+/// # Errors
+/// On what the kernel says.
+pub(super) fn take_back(root: &HostRoot, edit: &ConfigEdit) -> Result<TakeBack, FileError> {
+    let Some(current) = root.read(&edit.config_file)? else { return Ok(TakeBack::Nothing) };
+    let backup = edit.backup.as_deref().map(|path| root.read(path)).transpose()?.flatten();
+    Ok(decide(&current, backup, edit))
+}
+
+/// Pure. The copy of before counts only while the file is as we wrote it; otherwise our own change alone is undone.
+fn decide(current: &[u8], backup: Option<Vec<u8>>, edit: &ConfigEdit) -> TakeBack {
+    let ConfigEdit { config_file, before, after, backup: _, undo, migrated: _, made_at: _, reverts: _ } = edit;
+    if Digest::of(current) == *after {
+        match (before, backup) {
+            (None, _) => return TakeBack::Remove,
+            (Some(before), Some(backup)) if Digest::of(&backup) == *before => return TakeBack::Write(backup),
+            (Some(_), _) => {}
+        }
+    }
+    let Ok(undo) = serde_json::from_value::<Undo>(undo.clone()) else {
+        return TakeBack::ByHand(unreadable(config_file));
+    };
+    match config_toml::undo(current, &undo, MOST_LENIENT) {
+        UndoOutcome::Original(Some(bytes)) | UndoOutcome::TakenBack(bytes) => TakeBack::Write(bytes),
+        UndoOutcome::Original(None) => TakeBack::Remove,
+        UndoOutcome::Gone => TakeBack::Nothing,
+        UndoOutcome::Refused(error) => TakeBack::ByHand(error.to_string()),
+    }
+}
+
+fn unreadable(file: &Path) -> String {
+    format!(
+        "{} was edited by an operator of another release, whose record cannot be read: take `config_path` out by hand \
+         if nothing else needs it",
+        file.display()
+    )
+}

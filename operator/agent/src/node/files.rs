@@ -1,0 +1,254 @@
+//! The slice as files in certs.d.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+};
+
+use jiff::Timestamp;
+use registry_mirror_core::{
+    bundle::{Bundle, Entry},
+    containerd::Version,
+    desired::{Note, Target, desired},
+    health::{Health, drained},
+    plan::{
+        claims::Claims,
+        files::{DesiredRegistry, FilesPlan, Finding, GRACE, Input, Ownership, What, plan_files},
+    },
+    registry::RegistryName,
+};
+use registry_mirror_host::{
+    certs_d,
+    files::{HostWriter, WriteScope},
+    observe::claims::claims,
+    root::HostRoot,
+    state::{STATE_DIR, StateDir},
+};
+
+use crate::{
+    facts::{MirrorFacts, MirrorUse, RegistryFacts},
+    health::HealthMap,
+};
+
+/// What became of the slice.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Each registry.
+    pub registries: Vec<RegistryFacts>,
+    /// Files of others, a sentence each.
+    pub conflicts: Vec<String>,
+    /// Credentials that this containerd does not forward, a sentence each.
+    pub credentials_unusable: Vec<String>,
+    /// Files written and removed.
+    pub changes: u64,
+    /// Why the files could not all be put in place.
+    pub error: Option<String>,
+}
+
+/// Makes certs.d hold what the slice wants, and nothing of ours besides.
+pub fn apply_files(
+    writer: &HostWriter,
+    slice: &Bundle,
+    version: Version,
+    directory: &Path,
+    health: &HealthMap,
+) -> Applied {
+    let Wishes { mut applied, wanted, on_hold } = wishes(slice, version, directory, health);
+    match put_in_place(writer, directory, &wanted, &on_hold) {
+        Ok((findings, changes)) => {
+            applied.changes = changes;
+            applied.heed(&findings);
+        }
+        Err(why) => {
+            for registry in &mut applied.registries {
+                registry.error.get_or_insert_with(|| why.clone());
+            }
+            applied.error = Some(why);
+        }
+    }
+    applied
+}
+
+/// What [`apply_files`] would do; nothing is written.
+///
+/// # Errors
+/// A sentence, where the host cannot be read.
+pub fn plan_only(
+    root: &HostRoot,
+    slice: &Bundle,
+    version: Version,
+    directory: &Path,
+    health: &HealthMap,
+) -> Result<(Applied, FilesPlan), String> {
+    let Wishes { mut applied, wanted, on_hold } = wishes(slice, version, directory, health);
+    // Opening the state directory would make it.
+    let ownership = match root.stat(Path::new(STATE_DIR)).map_err(|error| error.to_string())? {
+        None => Ownership::default(),
+        Some(_) => {
+            let writer = HostWriter::new(root.clone(), WriteScope::state_only());
+            let state = StateDir::open(&writer).map_err(|error| error.to_string())?;
+            state.ownership(directory).map_err(|error| error.to_string())?.0
+        }
+    };
+    let plan = decide(root, &ownership, directory, &wanted, &on_hold)?;
+    applied.heed(&plan.findings);
+    Ok((applied, plan))
+}
+
+impl Applied {
+    /// Notes what people should know about files.
+    fn heed(&mut self, findings: &[Finding]) {
+        for finding in findings {
+            if finding.prevents() {
+                for registry in self.registries.iter_mut().filter(|facts| facts.object == finding.object) {
+                    registry.error = Some(finding.to_string());
+                }
+            }
+            if finding.is_conflict() {
+                self.conflicts.push(format!("{finding}."));
+            }
+        }
+    }
+}
+
+/// What a slice asks for, before anybody has looked at the files.
+struct Wishes {
+    applied: Applied,
+    wanted: Vec<DesiredRegistry>,
+    on_hold: BTreeSet<RegistryName>,
+}
+
+fn wishes(slice: &Bundle, version: Version, directory: &Path, health: &HealthMap) -> Wishes {
+    let mut applied = Applied::default();
+    let mut wanted: Vec<DesiredRegistry> = Vec::new();
+    let mut on_hold: BTreeSet<RegistryName> = BTreeSet::new();
+    for entry in &slice.entries {
+        let health_of = |url: &str| health.mirror(&entry.object, url);
+        let drained = drained(entry, health_of, &health.upstream(&entry.object));
+        let mut facts = registry_facts(entry);
+        for (mirror, facts) in entry.mirrors.iter().zip(&mut facts.mirrors) {
+            (facts.state, facts.error) = in_use(&health_of(&mirror.url), drained.contains(&mirror.url));
+        }
+        if entry.suspend {
+            on_hold.insert(entry.registry.clone());
+        } else {
+            match desired(entry, &slice.blobs, Target { version, certs_dir: directory }, &drained) {
+                Ok(found) => {
+                    note(&found.notes, entry, &mut facts, &mut applied.credentials_unusable);
+                    wanted.push(found.registry);
+                }
+                Err(error) => {
+                    // What stands there stays: an entry that contradicts itself is no reason to remove a mirror.
+                    facts.error = Some(error.to_string());
+                    on_hold.insert(entry.registry.clone());
+                }
+            }
+        }
+        applied.registries.push(facts);
+    }
+    Wishes { applied, wanted, on_hold }
+}
+
+/// Whether a mirror is in use, and what is wrong with it.
+fn in_use(health: &Health, drained: bool) -> (MirrorUse, Option<String>) {
+    match health {
+        Health::Unknown => (MirrorUse::Unknown, None),
+        Health::Alive => (MirrorUse::Active, None),
+        // Not confirmed: nothing has changed so far, and a status that flickers tells nobody anything.
+        Health::Suspect { was_alive: true, .. } => (MirrorUse::Active, None),
+        Health::Suspect { was_alive: false, .. } => (MirrorUse::Unknown, None),
+        Health::Failing(why) => (MirrorUse::Active, Some(why.clone())),
+        Health::Dead(why) if drained => (MirrorUse::Drained, Some(why.clone())),
+        Health::Dead(why) => {
+            (MirrorUse::Active, Some(format!("{why}; it stays in place because no other way answers either")))
+        }
+    }
+}
+
+fn put_in_place(
+    writer: &HostWriter,
+    directory: &Path,
+    wanted: &[DesiredRegistry],
+    on_hold: &BTreeSet<RegistryName>,
+) -> Result<(Vec<Finding>, u64), String> {
+    let state = StateDir::open(writer).map_err(|error| error.to_string())?;
+    let (ownership, warnings) = state.ownership(directory).map_err(|error| error.to_string())?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let plan = decide(writer.root(), &ownership, directory, wanted, on_hold)?;
+    for op in &plan.ops {
+        tracing::info!("{}", op.describe(directory));
+    }
+    certs_d::apply(&state, directory, &plan).map_err(|error| error.to_string())?;
+    Ok((plan.findings, plan.ops.len() as u64))
+}
+
+fn decide(
+    root: &HostRoot,
+    ownership: &Ownership,
+    directory: &Path,
+    wanted: &[DesiredRegistry],
+    on_hold: &BTreeSet<RegistryName>,
+) -> Result<FilesPlan, String> {
+    let listing = certs_d::observe(root, directory).map_err(|error| error.to_string())?;
+    let Claims { registries: claimed, unreadable } = claims(root, directory, &listing);
+    let mut plan = plan_files(&Input {
+        certs_d: directory,
+        listing: &listing,
+        writer: certs_d::writer_uid(),
+        ownership,
+        desired: wanted,
+        on_hold,
+        claimed: &claimed,
+        now: Timestamp::now(),
+        grace: GRACE,
+    });
+    plan.findings.extend(unreadable.map(|(path, why)| Finding {
+        object: String::new(),
+        path,
+        what: What::ClaimsUnknown { why },
+    }));
+    Ok(plan)
+}
+
+/// The slice's registries where nothing was applied, with the reason.
+pub fn not_applied(slice: &Bundle, why: &str) -> Vec<RegistryFacts> {
+    let with_reason = |entry| RegistryFacts { error: Some(why.to_owned()), ..registry_facts(entry) };
+    slice.entries.iter().map(with_reason).collect()
+}
+
+fn registry_facts(entry: &Entry) -> RegistryFacts {
+    RegistryFacts {
+        registry: entry.registry.to_string(),
+        object: entry.object.clone(),
+        hash: entry.hash().as_str().to_owned(),
+        error: None,
+        mirrors: entry
+            .mirrors
+            .iter()
+            .map(|mirror| MirrorFacts { url: mirror.display_url.clone(), state: MirrorUse::Unknown, error: None })
+            .collect(),
+    }
+}
+
+fn note(notes: &[Note], entry: &Entry, facts: &mut RegistryFacts, credentials_unusable: &mut Vec<String>) {
+    for note in notes {
+        match note {
+            Note::CredentialsNotForwarded { .. } => {
+                credentials_unusable.push(format!("RegistryMirror/{}: {note}.", entry.object));
+            }
+            Note::Omitted(_)
+            | Note::NoMirrorLeft { .. }
+            | Note::DefaultDirectoryUnknown { .. }
+            | Note::NotDrained { .. } => {
+                let sentence = note.to_string();
+                for mirror in &mut facts.mirrors {
+                    if sentence.contains(&mirror.url) {
+                        mirror.error = Some(sentence.clone());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Looking at the host: which containerd, what its configuration needs, and whether it reads the directory.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use registry_mirror_core::{
+    observed::{Observed, Proof, Supervisor, Unit},
+    plan::{ConfigPlan, plan_config},
+};
+use registry_mirror_crds::{PlanChange, PlanKind};
+use registry_mirror_host::{
+    cri::Cri,
+    files::HostWriter,
+    observe::{self, Live, ObserveError},
+    proof::prove,
+    root::HostRoot,
+    systemd::{InvocationId, Systemd},
+};
+
+use crate::facts::{ContainerdFacts, Effective, PlanFacts};
+
+/// What a look found. It stays true until containerd restarts or a file changes.
+#[derive(Debug)]
+pub struct Look {
+    /// The daemon, for status.
+    pub containerd: ContainerdFacts,
+    /// containerd's release.
+    pub version: registry_mirror_core::containerd::Version,
+    /// What its configuration needs.
+    pub plan: ConfigPlan,
+    /// Its unit, where systemd runs it and a restart is possible.
+    pub unit: Option<Unit>,
+    /// The main configuration file.
+    pub config_file: PathBuf,
+    /// To ask it.
+    pub cri: Cri,
+    /// Whether it reads the directory.
+    pub proof: Proof,
+}
+
+/// A proof that was had, and for which start of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proved {
+    invocation: Option<InvocationId>,
+    directory: PathBuf,
+}
+
+/// Whether the daemon may be asked for a pull, which writes a file of a few bytes for some milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// It may.
+    Allowed,
+    /// Nothing is to be touched.
+    Forbidden,
+}
+
+/// Looks at the host. `proved` is the last proof; it is asked for again only when the daemon has restarted or another
+/// directory is in force.
+///
+/// # Errors
+/// Where no containerd answers or the host cannot be read.
+pub async fn look(
+    root: &HostRoot,
+    systemd: &Systemd,
+    pod_uid: Option<&str>,
+    asking: Asking,
+    proved: &mut Option<Proved>,
+    writer_for: impl Fn(&Path, &Path) -> HostWriter,
+) -> Result<Look, ObserveError> {
+    let Live { mut observed, cri, socket: _, unit: unit_state } = observe::live(root, systemd, pod_uid).await?;
+    let date = today();
+    let mut plan = plan_config(&observed, &date);
+    if let (Asking::Allowed, ConfigPlan::Adopt { directory, .. }) = (asking, &plan) {
+        let now = Proved {
+            invocation: unit_state.as_ref().and_then(|unit| unit.invocation.clone()),
+            directory: directory.clone(),
+        };
+        if proved.as_ref() == Some(&now) {
+            observed.proof = Proof::Effective;
+        } else {
+            let writer = writer_for(&observed.config_file, directory);
+            observed.proof = prove(&writer, directory, &cri).await.into();
+            *proved = (observed.proof == Proof::Effective).then_some(now);
+            plan = plan_config(&observed, &date);
+        }
+    }
+    let started_at = unit_state.as_ref().and_then(|unit| unit.started_at);
+    let Observed { containerd, distribution, supervisor, config_file, config, config_writable: _, proof } = observed;
+    let declared = config.as_ref().ok().and_then(|config| config.analyze().declared_version);
+    let facts = ContainerdFacts {
+        version: containerd.to_string(),
+        distribution: distribution.distribution.name().to_owned(),
+        evidence: distribution.evidence,
+        config_file: config_file.display().to_string(),
+        config_version: declared,
+        directory: plan.directory().map(|directory| directory.display().to_string()),
+        started_at,
+    };
+    let unit = match supervisor {
+        Supervisor::Unit(unit) => Some(unit),
+        Supervisor::Embedded { .. } | Supervisor::Offline | Supervisor::Unknown(_) => None,
+    };
+    Ok(Look { containerd: facts, version: containerd, plan, unit, config_file, cri, proof })
+}
+
+/// The date that a migration writes into its comments, in UTC.
+pub fn today() -> String {
+    Timestamp::now().strftime("%Y-%m-%d").to_string()
+}
+
+impl Look {
+    /// For status: whether containerd was seen to read the directory.
+    #[must_use]
+    pub fn effective(&self) -> Effective {
+        match (&self.proof, self.plan.needs_restart()) {
+            (Proof::Effective, _) => Effective::Yes,
+            (Proof::NotEffective(said), _) => Effective::No(format!("The proof pull did not arrive: {said}")),
+            (Proof::Failed(why), _) => Effective::Unknown(why.clone()),
+            (Proof::NotAsked, true) => Effective::No(format!("{}.", self.plan.reason())),
+            (Proof::NotAsked, false) => Effective::Unknown("Not asked yet.".to_owned()),
+        }
+    }
+
+    /// For status: the plan.
+    #[must_use]
+    pub fn plan_facts(&self) -> PlanFacts {
+        plan_facts(&self.plan)
+    }
+}
+
+/// A plan as status shows it.
+#[must_use]
+pub fn plan_facts(plan: &ConfigPlan) -> PlanFacts {
+    let kind = match plan {
+        ConfigPlan::Adopt { .. } => PlanKind::Adopt,
+        ConfigPlan::Patch { .. } => PlanKind::Patch,
+        ConfigPlan::Migrate { .. } => PlanKind::Migrate,
+        ConfigPlan::Unsupported { .. } => PlanKind::Unsupported,
+    };
+    let changes = plan.edit().map_or(&[][..], |edit| &edit.changes).iter().map(|change| PlanChange {
+        file: change.file.display().to_string(),
+        key: change.key.clone(),
+        from: change.from.clone(),
+        to: change.to.clone(),
+    });
+    PlanFacts {
+        hash: plan.hash().as_str().to_owned(),
+        kind,
+        restart: plan.needs_restart(),
+        reason: plan.reason().to_owned(),
+        changes: changes.collect(),
+    }
+}

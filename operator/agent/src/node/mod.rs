@@ -1,0 +1,319 @@
+//! One node, with or without a cluster around it: the agent's loop and `registry-mirror node …` both drive this.
+//!
+//! A pass is observe, plan, apply, prove. It never fails as a whole: what went wrong is part of the facts.
+
+mod edits;
+mod files;
+mod look;
+mod offline;
+mod place;
+mod preview;
+mod restart;
+mod restore;
+mod settle;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use registry_mirror_core::{
+    bundle::{Bundle, Mode},
+    digest::Digest,
+    plan::{ConfigPlan, config::DEFAULT_DIRECTORY},
+};
+use registry_mirror_host::{
+    file_error::FileError,
+    files::{HostWriter, WriteScope},
+    lock::HostLock,
+    observe::daemon::DEFAULT_CONFIG,
+    root::HostRoot,
+    state::{STATE_DIR, StateDir},
+    systemd::Systemd,
+    watch::Watch,
+};
+use thiserror::Error;
+
+pub use self::{
+    look::plan_facts,
+    offline::Offline,
+    preview::{Preview, Step, What},
+    restore::{Depth, Restored},
+};
+use self::{
+    files::{Applied, apply_files},
+    look::{Asking, Look, Proved, look},
+};
+use crate::{
+    approval::Leave,
+    facts::{Effective, Facts, Verdict},
+    health::HealthMap,
+    metrics::Metrics,
+};
+
+/// Which host.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// Where its `/` is.
+    pub host_root: PathBuf,
+    /// The pod that tells which containerd is meant, if there is one.
+    pub pod_uid: Option<String>,
+}
+
+/// The host cannot be worked on.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// Its root cannot be opened.
+    #[error(transparent)]
+    Root(#[from] FileError),
+}
+
+/// How long a pass waits for another program of ours that holds the host.
+const LOCK_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A host and what is known of it between passes.
+#[derive(Debug)]
+pub struct Node {
+    root: HostRoot,
+    systemd: Systemd,
+    pod_uid: Option<String>,
+    /// The last look, while nothing hints that it is out of date.
+    look: Option<Look>,
+    proved: Option<Proved>,
+    /// The slice on the host's disk, once it was read or written.
+    slice: Option<Bundle>,
+    /// Restarts that were begun and are not settled.
+    unsettled: bool,
+    /// The mirrors as this node sees them; nothing is known of them on the command line.
+    health: Arc<HealthMap>,
+}
+
+impl Node {
+    /// Opens the host.
+    ///
+    /// # Errors
+    /// Where its root is not there or cannot be read.
+    pub fn open(settings: NodeSettings) -> Result<Self, NodeError> {
+        let NodeSettings { host_root, pod_uid } = settings;
+        let root = HostRoot::open(&host_root)?;
+        let systemd = Systemd::new(&host_root);
+        Ok(Self {
+            root,
+            systemd,
+            pod_uid,
+            look: None,
+            proved: None,
+            slice: None,
+            unsettled: true,
+            health: Arc::default(),
+        })
+    }
+
+    /// Tells when something may have changed on the host. Only a hint: the host is looked at regularly anyway.
+    #[must_use]
+    pub fn watch_for_drift(&self, period: std::time::Duration) -> Watch {
+        Watch::new(self.root.clone(), self.watched_directories(), period)
+    }
+
+    /// The directories whose files a pass depends on, as far as they are known.
+    #[must_use]
+    pub fn watched_directories(&self) -> Vec<PathBuf> {
+        let (config_file, directory) = self.places();
+        let mut directories: Vec<PathBuf> = config_file.parent().map(Path::to_owned).into_iter().collect();
+        directories.push(directory);
+        directories
+    }
+
+    /// The configuration file and the directory of hosts.toml files, or where they usually are.
+    fn places(&self) -> (PathBuf, PathBuf) {
+        let usual = || (PathBuf::from(DEFAULT_CONFIG), PathBuf::from(DEFAULT_DIRECTORY));
+        self.look.as_ref().map_or_else(usual, |look| {
+            let directory = look.plan.directory().map_or_else(|| PathBuf::from(DEFAULT_DIRECTORY), Path::to_owned);
+            (look.config_file.clone(), directory)
+        })
+    }
+
+    /// The host's files, for what runs beside the passes.
+    #[must_use]
+    pub fn root(&self) -> &HostRoot {
+        &self.root
+    }
+
+    /// What the next pass shall know of the mirrors.
+    pub fn set_health(&mut self, health: Arc<HealthMap>) {
+        self.health = health;
+    }
+
+    /// The next pass knows nothing of this node.
+    fn forget(&mut self) {
+        self.look = None;
+        self.proved = None;
+        self.slice = None;
+    }
+
+    /// The next pass looks at containerd anew.
+    pub fn look_afresh(&mut self) {
+        self.look = None;
+    }
+
+    /// The slice that was last in force, from memory or from the host's disk.
+    pub fn remembered(&mut self) -> Option<Bundle> {
+        if self.slice.is_none() && matches!(self.root.stat(Path::new(STATE_DIR)), Ok(Some(_))) {
+            match self.state().and_then(|state| state.slice::<Bundle>()) {
+                Ok(loaded) => {
+                    if let Some(warning) = loaded.warning {
+                        tracing::warn!("{warning}");
+                    }
+                    self.slice = loaded.value;
+                }
+                Err(error) => tracing::warn!("the last state could not be read: {error}"),
+            }
+        }
+        self.slice.clone()
+    }
+
+    /// Keeps a slice on the host's disk, for the time when the API server is away. A dry run and a node that is put back
+    /// write nothing.
+    pub fn remember(&mut self, slice: &Bundle) {
+        if slice.mode != Mode::Enforce || self.slice.as_ref() == Some(slice) {
+            return;
+        }
+        match self.state().and_then(|state| state.save_slice(slice)) {
+            Ok(_) => self.slice = Some(slice.clone()),
+            Err(error) => tracing::warn!("the state could not be kept for a time without the API server: {error}"),
+        }
+    }
+
+    fn state(&self) -> Result<StateDir, FileError> {
+        StateDir::open(&HostWriter::new(self.root.clone(), WriteScope::state_only()))
+    }
+
+    fn writer_for(&self, config_file: &Path, directory: &Path) -> HostWriter {
+        HostWriter::new(self.root.clone(), WriteScope::for_host(config_file, directory))
+    }
+
+    /// One pass with this slice.
+    pub async fn pass(&mut self, slice: &Bundle, leave: &Leave, metrics: &Metrics) -> Facts {
+        let mut facts = Facts {
+            bundle: Some(hash(slice)),
+            containerd: None,
+            plan: None,
+            verdict: Verdict::Ready,
+            effective: Effective::Unknown("Not asked yet.".to_owned()),
+            registries: Vec::new(),
+            conflicts: Vec::new(),
+            credentials_unusable: Vec::new(),
+            restarts: 0,
+        };
+        match slice.mode {
+            Mode::DryRun => self.dry_run(slice, &mut facts).await,
+            Mode::Enforce => self.enforce(slice, leave, metrics, &mut facts).await,
+            Mode::Restore => self.restore_pass(metrics, &mut facts).await,
+        }
+        facts
+    }
+
+    async fn dry_run(&mut self, slice: &Bundle, facts: &mut Facts) {
+        facts.verdict = Verdict::DryRun;
+        self.look = None;
+        match self.look_now(Asking::Forbidden).await {
+            Ok(look) => {
+                facts.containerd = Some(look.containerd.clone());
+                facts.plan = Some(look.plan_facts());
+                facts.effective = look.effective();
+                facts.registries = files::not_applied(slice, "mode is DryRun");
+            }
+            Err(why) => facts.verdict = Verdict::ObserveFailed(why),
+        }
+    }
+
+    async fn enforce(&mut self, slice: &Bundle, leave: &Leave, metrics: &Metrics, facts: &mut Facts) {
+        let _lock = match self.lock().await {
+            Ok(lock) => lock,
+            Err(why) => {
+                facts.verdict = Verdict::ApplyFailed(why);
+                return;
+            }
+        };
+        if self.unsettled
+            && let Err(why) = self.settle(metrics).await
+        {
+            facts.verdict = Verdict::RestartFailed(why);
+            return;
+        }
+        if self.look.is_none()
+            && let Err(why) = self.look_now(Asking::Allowed).await
+        {
+            facts.verdict = Verdict::ObserveFailed(why);
+            facts.registries = files::not_applied(slice, "containerd could not be looked at");
+            return;
+        }
+        self.apply(slice, leave, metrics, facts).await;
+        facts.restarts = self.restarts_made();
+    }
+
+    /// With a look at hand: files, then the one restart where it is due.
+    async fn apply(&mut self, slice: &Bundle, leave: &Leave, metrics: &Metrics, facts: &mut Facts) {
+        let Some(look) = &self.look else { return };
+        facts.containerd = Some(look.containerd.clone());
+        facts.plan = Some(look.plan_facts());
+        facts.effective = look.effective();
+        match &look.plan {
+            ConfigPlan::Unsupported { reason } => {
+                facts.verdict = Verdict::Unsupported(reason.clone());
+                facts.registries = files::not_applied(slice, reason);
+                return;
+            }
+            ConfigPlan::Migrate { reason, .. } => {
+                let why = format!(
+                    "{reason}. Carrying these settings over into hosts.toml is not done by this release, and the node \
+                     stays as it was: move them to RegistryMirror objects and take them out of the file"
+                );
+                facts.registries = files::not_applied(slice, &why);
+                facts.verdict = Verdict::MigrationNotApplied(why);
+                return;
+            }
+            ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } => {}
+        }
+        let (config_file, directory) = self.places();
+        let writer = self.writer_for(&config_file, &directory);
+        let Applied { registries, conflicts, credentials_unusable, changes, error } =
+            apply_files(&writer, slice, look.version, &directory, &self.health);
+        metrics.file_changes.inc_by(changes);
+        facts.registries = registries;
+        facts.conflicts = conflicts;
+        facts.credentials_unusable = credentials_unusable;
+        if let Some(error) = error {
+            facts.verdict = Verdict::ApplyFailed(error);
+            return;
+        }
+        if look.plan.needs_restart() && !slice.entries.is_empty() {
+            self.restart_if_allowed(&writer, leave, metrics, facts).await;
+        }
+    }
+
+    async fn look_now(&mut self, asking: Asking) -> Result<&Look, String> {
+        let (root, pod_uid) = (self.root.clone(), self.pod_uid.clone());
+        let writer_for =
+            |config: &Path, directory: &Path| HostWriter::new(root.clone(), WriteScope::for_host(config, directory));
+        let found = look(&root, &self.systemd, pod_uid.as_deref(), asking, &mut self.proved, writer_for)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(self.look.insert(found))
+    }
+
+    async fn lock(&self) -> Result<HostLock, String> {
+        let state = self.state().map_err(|error| error.to_string())?;
+        HostLock::acquire_within(&state, "the agent", LOCK_LIMIT).await.map_err(|error| error.to_string())
+    }
+
+    fn restarts_made(&self) -> u32 {
+        let restarts = self.state().and_then(|state| state.restarts());
+        restarts.ok().and_then(|loaded| loaded.value).map_or(0, |restarts| restarts.made)
+    }
+}
+
+/// Names a slice: the same hash says the same files.
+fn hash(slice: &Bundle) -> String {
+    serde_json::to_vec(slice).map_or_else(|_| String::new(), |json| Digest::of(&json).short().to_owned())
+}

@@ -1,0 +1,67 @@
+//! The edit without the restart: the files as they must stand before containerd's next start.
+
+use registry_mirror_core::{config_toml::Edit, plan::ConfigPlan};
+use registry_mirror_host::{
+    file_error::FileError,
+    restart::{Placed, Replacement, place},
+    state::StateDir,
+};
+
+use super::edits;
+use crate::facts::Verdict;
+
+/// Whether a daemon runs that has not read what was put in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Daemon {
+    /// It reads the files at its next start.
+    Runs,
+    /// Its first start is still to come.
+    NotRunning,
+}
+
+/// Puts the edit of a plan in place. The caller holds the lock and has written the hosts.toml files.
+pub(super) fn place_edit(state: &StateDir, plan: &ConfigPlan, daemon: Daemon) -> Verdict {
+    let migrated = matches!(plan, ConfigPlan::Migrate { .. });
+    let placed = match plan.edit() {
+        None => Ok(true),
+        Some(edit) => write(state, edit, migrated),
+    };
+    match (placed, daemon) {
+        (Ok(true), Daemon::Runs) => Verdict::RestartPending,
+        (Ok(true), Daemon::NotRunning) => Verdict::Ready,
+        (Ok(false), _) => Verdict::ApplyFailed(
+            "containerd's configuration was changed by somebody else at the same moment: nothing was done to it, run \
+             this again"
+                .to_owned(),
+        ),
+        (Err(error), _) => Verdict::ApplyFailed(error.to_string()),
+    }
+}
+
+/// `false` where the file is another one than the plan was made for.
+fn write(state: &StateDir, edit: &Edit, migrated: bool) -> Result<bool, FileError> {
+    let replacement = replacement(edit);
+    edits::note(state, &replacement, migrated)?;
+    match place(state, &replacement)? {
+        Placed::Done(edited) => {
+            edits::note_backup(state, &edited)?;
+            Ok(true)
+        }
+        Placed::Changed { file: _ } => {
+            edits::forget_gone(state)?;
+            Ok(false)
+        }
+    }
+}
+
+/// A planned edit as the host crate takes it.
+pub(super) fn replacement(edit: &Edit) -> Replacement {
+    let Edit { file, before, after, changes: _, undo } = edit;
+    Replacement {
+        file: file.clone(),
+        before: before.clone(),
+        after: after.clone(),
+        // Serialising a plain struct cannot fail.
+        undo: serde_json::to_value(undo).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,195 @@
+//! What a pass would do, as values: for `node plan`, and for telling what `node apply` has done. Nothing is written.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use registry_mirror_core::{
+    bundle::Bundle,
+    containerd::Version,
+    plan::{
+        ConfigPlan,
+        files::{FilePath, Op},
+    },
+};
+use registry_mirror_host::root::HostRoot;
+
+use super::{
+    Asking, Node, Offline,
+    files::{Applied, plan_only},
+};
+use crate::{
+    facts::{ContainerdFacts, RegistryFacts},
+    health::HealthMap,
+};
+
+/// What a pass would do.
+#[derive(Debug)]
+pub struct Preview {
+    /// The containerd that was found or named.
+    pub containerd: ContainerdFacts,
+    /// What its configuration needs.
+    pub plan: ConfigPlan,
+    /// The directory of hosts.toml files; `None` where the host is left alone.
+    pub directory: Option<PathBuf>,
+    /// Each registry; empty without a slice.
+    pub registries: Vec<RegistryFacts>,
+    /// The steps in the directory, in order.
+    pub steps: Vec<Step>,
+    /// Files of others and credentials that do not reach a token server, a sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// One change in the directory of hosts.toml files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The registry's directory.
+    pub directory: String,
+    /// What happens to which file.
+    pub what: What,
+    /// The host path.
+    pub path: PathBuf,
+}
+
+/// What happens to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A foreign file is kept as a backup.
+    BackUp,
+    /// It is written.
+    Write,
+    /// A foreign file comes back.
+    Restore,
+    /// It is removed.
+    Remove,
+}
+
+impl What {
+    /// An imperative.
+    #[must_use]
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::BackUp => "back up",
+            Self::Write => "write",
+            Self::Restore => "restore",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+impl Node {
+    /// The release of the containerd that runs here.
+    ///
+    /// # Errors
+    /// A sentence, where none answers or the host cannot be read.
+    pub async fn version(&mut self) -> Result<Version, String> {
+        let version = self.look_now(Asking::Forbidden).await?.version;
+        self.look_afresh();
+        Ok(version)
+    }
+
+    /// What a pass with this slice would do; without one, what containerd's configuration needs. The daemon is not
+    /// asked for a proof pull, because that would write a file.
+    ///
+    /// # Errors
+    /// A sentence, where no containerd answers or the host cannot be read.
+    pub async fn preview(&mut self, slice: Option<&Bundle>) -> Result<Preview, String> {
+        let root = self.root.clone();
+        let health = self.health.clone();
+        let look = self.look_now(Asking::Forbidden).await?;
+        let (containerd, version, plan) = (look.containerd.clone(), look.version, look.plan.clone());
+        self.look_afresh();
+        preview(&root, containerd, version, plan, slice, &health)
+    }
+}
+
+impl Offline {
+    /// As [`Node::preview`].
+    ///
+    /// # Errors
+    /// A sentence, where the host cannot be read.
+    pub fn preview(&self, slice: Option<&Bundle>) -> Result<Preview, String> {
+        let (containerd, plan) = self.look()?;
+        preview(self.root(), containerd, self.version(), plan, slice, &HealthMap::default())
+    }
+}
+
+fn preview(
+    root: &HostRoot,
+    containerd: ContainerdFacts,
+    version: Version,
+    plan: ConfigPlan,
+    slice: Option<&Bundle>,
+    health: &HealthMap,
+) -> Result<Preview, String> {
+    let directory = plan.directory().map(Path::to_owned);
+    let mut preview =
+        Preview { containerd, plan, directory, registries: Vec::new(), steps: Vec::new(), remarks: Vec::new() };
+    let Some(slice) = slice else { return Ok(preview) };
+    let Some(directory) = &preview.directory else {
+        preview.registries = super::files::not_applied(slice, preview.plan.reason());
+        return Ok(preview);
+    };
+    let (applied, plan) = plan_only(root, slice, version, directory, health)?;
+    let Applied { registries, conflicts, credentials_unusable, changes: _, error: _ } = applied;
+    preview.steps = steps(directory, &plan.ops);
+    preview.registries = registries;
+    preview.remarks = conflicts.into_iter().chain(credentials_unusable).collect();
+    Ok(preview)
+}
+
+/// What changes in the end: the names under which directories are filled or emptied are nobody's business.
+fn steps(certs_d: &Path, ops: &[Op]) -> Vec<Step> {
+    // A directory is filled before it gets its name, and emptied after it has lost it.
+    let mut named: BTreeMap<&str, &str> = BTreeMap::new();
+    for op in ops {
+        if let Op::MoveDirectory { from, to } = op {
+            let hidden = |name: &str| name.starts_with(registry_mirror_core::plan::files::TEMPORARY_PREFIX);
+            if hidden(from) {
+                named.insert(from, to);
+            } else if hidden(to) {
+                named.insert(to, from);
+            }
+        }
+    }
+    let at = |path: &FilePath, what: What| {
+        let directory = named.get(path.directory.as_str()).map_or(path.directory.as_str(), |name| *name);
+        Step { directory: directory.to_owned(), what, path: certs_d.join(directory).join(&path.name) }
+    };
+    ops.iter()
+        .filter_map(|op| match op {
+            Op::BackUp { path, .. } => Some(at(path, What::BackUp)),
+            Op::Write { path, .. } => Some(at(path, What::Write)),
+            Op::Restore { path, .. } => Some(at(path, What::Restore)),
+            Op::Remove(path) => Some(at(path, What::Remove)),
+            Op::CreateDirectory { .. } | Op::MoveDirectory { .. } | Op::RemoveDirectory { .. } => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_mirror_core::plan::files::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn hidden_names_are_not_shown() {
+        let file =
+            |directory: &str| FilePath { directory: directory.to_owned(), name: "hosts.toml".to_owned() };
+        let ops = [
+            Op::CreateDirectory { name: ".registry-mirror.0".to_owned() },
+            Op::Write { path: file(".registry-mirror.0"), content: Bytes(Vec::new()), mode: 0o644 },
+            Op::MoveDirectory { from: ".registry-mirror.0".to_owned(), to: "docker.io".to_owned() },
+            Op::MoveDirectory { from: "quay.io".to_owned(), to: ".registry-mirror.1".to_owned() },
+            Op::Remove(file(".registry-mirror.1")),
+            Op::RemoveDirectory { name: ".registry-mirror.1".to_owned() },
+        ];
+        let shown: Vec<_> = steps(Path::new("/c"), &ops)
+            .into_iter()
+            .map(|Step { directory: _, what, path }| format!("{} {}", what.verb(), path.display()))
+            .collect();
+        assert_eq!(shown, ["write /c/docker.io/hosts.toml", "remove /c/quay.io/hosts.toml"]);
+    }
+}

@@ -1,0 +1,205 @@
+//! The one restart: whether it is due, whether it is allowed, and what its outcome means.
+
+use jiff::Timestamp;
+use registry_mirror_core::plan::{ConfigPlan, PlanHash};
+use registry_mirror_host::{
+    files::HostWriter,
+    restart::{AlwaysApproved, Approval, Change, Outcome, Request, RestartError, Restarter},
+    state::{FailedPlan, Restarts, StateDir},
+};
+
+use super::{Node, edits, place};
+use crate::{
+    approval::Leave,
+    facts::{Facts, Verdict},
+    metrics::Metrics,
+};
+
+impl Node {
+    /// Restarts containerd if the plan asks for it and there is leave.
+    pub(super) async fn restart_if_allowed(
+        &mut self,
+        writer: &HostWriter,
+        leave: &Leave,
+        metrics: &Metrics,
+        facts: &mut Facts,
+    ) {
+        let Some(look) = &self.look else { return };
+        let Some(request) = request(&look.plan, look) else {
+            facts.verdict = Verdict::Unsupported(
+                "containerd must restart once, and no systemd unit runs it: restart it by hand".to_owned(),
+            );
+            return;
+        };
+        let failed = self
+            .restarts()
+            .failed
+            .filter(|failed| failed.plan.is_none() || failed.plan.as_deref() == Some(request.plan.as_str()));
+        let waiting = match &failed {
+            Some(failed) => Verdict::RestartFailed(failed.why.clone()),
+            None => Verdict::RestartPending,
+        };
+        let (outcome, leave_given_at) = match leave {
+            Leave::FilesOnly => {
+                facts.verdict = match StateDir::open(writer) {
+                    Ok(state) => place::place_edit(&state, &look.plan, place::Daemon::Runs),
+                    Err(error) => Verdict::ApplyFailed(error.to_string()),
+                };
+                self.look = None;
+                return;
+            }
+            Leave::Person => (self.run_restart(writer, &request, &AlwaysApproved, metrics).await, Timestamp::now()),
+            Leave::Cluster(cluster) => {
+                let used = failed.as_ref().map(|failed| failed.leave_given_at);
+                let Some(approval) = cluster.for_plan(&request.plan, used) else {
+                    facts.verdict = waiting;
+                    return;
+                };
+                (self.run_restart(writer, &request, &approval, metrics).await, approval.given_at)
+            }
+        };
+        // Whatever happened, what was seen before it is out of date.
+        self.look = None;
+        self.proved = None;
+        let plan = Some(&request.plan);
+        match outcome {
+            Ok(outcome) => self.conclude(&outcome, plan, leave_given_at, metrics, facts).await,
+            Err(error) => {
+                self.unsettled = true;
+                facts.verdict = Verdict::RestartFailed(error.to_string());
+            }
+        }
+    }
+
+    async fn run_restart(
+        &self,
+        writer: &HostWriter,
+        request: &Request,
+        approval: &impl Approval,
+        metrics: &Metrics,
+    ) -> Result<Outcome, RestartError> {
+        let Some(look) = &self.look else { return Ok(Outcome::Abandoned) };
+        let migrated = matches!(look.plan, ConfigPlan::Migrate { .. });
+        if let Change::Replace(replacement) = &request.change
+            && let Err(error) = self.state().and_then(|state| edits::note(&state, replacement, migrated))
+        {
+            // An edit that is not written down could not be taken back later.
+            return Ok(Outcome::Refused { why: error.to_string() });
+        }
+        metrics.restarts.inc();
+        tracing::info!(plan = %request.plan, "restarting containerd: {}", look.plan.reason());
+        let state = StateDir::open(writer)?;
+        Restarter::new(&state, &self.systemd, &look.cri).run(request, approval).await
+    }
+
+    /// Writes down how a restart ended, and what that means for the node.
+    async fn conclude(
+        &mut self,
+        outcome: &Outcome,
+        plan: Option<&PlanHash>,
+        leave_given_at: Timestamp,
+        metrics: &Metrics,
+        facts: &mut Facts,
+    ) {
+        self.record(outcome, plan, leave_given_at, metrics);
+        facts.verdict = match outcome {
+            Outcome::Restarted { took, .. } => {
+                let took_ms = took.map_or(0, |took| took.as_millis());
+                tracing::info!(took_ms, "containerd has restarted and reads the directory");
+                // The node has changed under the facts: they speak of what is now.
+                if let Ok(look) = self.look_now(super::Asking::Allowed).await {
+                    facts.containerd = Some(look.containerd.clone());
+                    facts.plan = Some(look.plan_facts());
+                    facts.effective = look.effective();
+                }
+                Verdict::Ready
+            }
+            Outcome::Changed { file } => {
+                tracing::info!("{} changed meanwhile: planning anew", file.display());
+                Verdict::RestartPending
+            }
+            Outcome::NotApproved { .. } | Outcome::Abandoned => Verdict::RestartPending,
+            Outcome::Refused { why } | Outcome::NotEffective { why } => Verdict::RestartFailed(why.clone()),
+            Outcome::RolledBack { why, still_down, .. } => {
+                Verdict::RestartFailed(rolled_back(why, still_down.as_deref()))
+            }
+        };
+    }
+
+    /// Writes down how a restart ended.
+    pub(super) fn record(
+        &self,
+        outcome: &Outcome,
+        plan: Option<&PlanHash>,
+        leave_given_at: Timestamp,
+        metrics: &Metrics,
+    ) {
+        if !matches!(outcome, Outcome::Restarted { .. })
+            && let Err(error) = self.state().and_then(|state| edits::forget_gone(&state))
+        {
+            tracing::warn!("an edit that did not come to be could not be struck out: {error}");
+        }
+        let mut restarts = self.restarts();
+        let fail =
+            |why: String| Some(FailedPlan { plan: plan.map(|plan| plan.as_str().to_owned()), why, leave_given_at });
+        match outcome {
+            Outcome::Restarted { edited, .. } => {
+                restarts.made += 1;
+                restarts.failed = None;
+                let noted =
+                    edited.as_ref().map(|edited| self.state().and_then(|state| edits::note_backup(&state, edited)));
+                if let Some(Err(error)) = noted {
+                    tracing::warn!("the backup of the edit could not be written down: {error}");
+                }
+            }
+            Outcome::RolledBack { why, still_down, .. } => {
+                metrics.rollbacks.inc();
+                restarts.made += 1;
+                restarts.failed = fail(rolled_back(why, still_down.as_deref()));
+            }
+            Outcome::NotEffective { why } => {
+                restarts.made += 1;
+                restarts.failed = fail(why.clone());
+            }
+            Outcome::Refused { why } => restarts.failed = fail(why.clone()),
+            Outcome::Changed { .. } | Outcome::NotApproved { .. } | Outcome::Abandoned => return,
+        }
+        if let Err(error) = self.state().and_then(|state| state.save_restarts(&restarts)) {
+            tracing::warn!("the restart could not be written down: {error}");
+        }
+    }
+
+    fn restarts(&self) -> Restarts {
+        match self.state().and_then(|state| state.restarts()) {
+            Ok(loaded) => loaded.value.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!("the earlier restarts could not be read: {error}");
+                Restarts::default()
+            }
+        }
+    }
+}
+
+fn rolled_back(why: &str, still_down: Option<&str>) -> String {
+    match still_down {
+        None => format!("{why}; the old configuration is back and containerd runs with it"),
+        Some(down) => format!("{why}; the old configuration is back, but containerd does not work: {down}"),
+    }
+}
+
+/// The plan as a request; `None` where no unit can be restarted or the plan needs no restart.
+fn request(plan: &ConfigPlan, look: &super::Look) -> Option<Request> {
+    let ConfigPlan::Patch { directory, edit, .. } = plan else { return None };
+    let change = match edit {
+        None => Change::RestartOnly,
+        Some(edit) => Change::Replace(place::replacement(edit)),
+    };
+    Some(Request {
+        unit: look.unit.clone()?,
+        version: look.version,
+        main_config: look.config_file.clone(),
+        change,
+        certs_d: directory.clone(),
+        plan: plan.hash(),
+    })
+}

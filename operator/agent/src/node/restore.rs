@@ -1,0 +1,348 @@
+//! Putting a node back as it was before the operator, safely for the daemon that runs.
+//!
+//! Two depths. The safe one leaves the node pulling at least as well as before, at once and after containerd's next
+//! start: our files go (or those of before come back) and our own edit is taken out of config.toml, which the running
+//! daemon does not notice. Where old registry tables were carried over into hosts.toml files, these files and
+//! `config_path` stay, because the running daemon knows nothing else. The exact one puts every byte back at once, and
+//! says whether containerd must be restarted for it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use registry_mirror_core::plan::{
+    config::DEFAULT_DIRECTORY,
+    files::{FilesPlan, Finding, GRACE, HOSTS_TOML, Input, What, plan_files},
+};
+use registry_mirror_host::{
+    certs_d,
+    file_error::FileError,
+    files::{Attributes, HostWriter, Owner, WriteScope, Written},
+    proof,
+    root::{HostRoot, Kind},
+    state::{ConfigEdit, STATE_DIR, StateDir},
+};
+
+use super::{
+    Asking, Node,
+    edits::{TakeBack, take_back},
+};
+use crate::{
+    facts::{Facts, Verdict},
+    metrics::Metrics,
+};
+
+/// How far a node is put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What the running daemon depends on stays.
+    Safe,
+    /// Every byte of before, at once.
+    Exact,
+}
+
+/// What was put back, and what was not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// What was done, a few words each.
+    pub done: Vec<String>,
+    /// What stays, and why: a sentence each.
+    pub stays: Vec<String>,
+    /// What a person must do: a sentence each.
+    pub by_hand: Vec<String>,
+    /// Why containerd must be restarted, where it must.
+    pub restart_due: Option<String>,
+}
+
+impl Restored {
+    /// All of it in one sentence or a few, for status.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let mut sentences = vec![match self.is_clean() {
+            true => "The node is as it was before the operator.".to_owned(),
+            false => "The node pulls as it did before the operator.".to_owned(),
+        }];
+        let Self { done: _, stays, by_hand, restart_due } = self;
+        sentences.extend(stays.iter().chain(by_hand).chain(restart_due).map(|what| format!("{what}.")));
+        sentences.join(" ")
+    }
+
+    /// Whether nothing of ours is left on the host.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.stays.is_empty() && self.by_hand.is_empty()
+    }
+}
+
+impl Node {
+    /// Puts the node back. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// A sentence; what was done until then is whole, and doing it again goes on.
+    pub async fn restore(&mut self, depth: Depth, metrics: &Metrics) -> Result<Restored, String> {
+        // The last directory that was worked in, and the one in force: files of ours bear a mark, so that they are
+        // found even where the record of them is lost.
+        let mut directories: BTreeSet<PathBuf> = [PathBuf::from(DEFAULT_DIRECTORY), self.places().1].into();
+        if let Ok(look) = self.look_now(Asking::Forbidden).await {
+            directories.extend(look.plan.directory().map(Path::to_owned));
+        }
+        self.forget();
+        let host = Host { root: self.root.clone(), depth, directories };
+        if !host.has_anything_of_ours()? {
+            return Ok(Restored::default());
+        }
+        let _lock = self.lock().await?;
+        self.settle(metrics).await?;
+        let restored = host.put_back().await?;
+        self.forget();
+        Ok(restored)
+    }
+
+    /// One pass in the mode `Restore`.
+    pub(super) async fn restore_pass(&mut self, metrics: &Metrics, facts: &mut Facts) {
+        facts.verdict = match self.restore(Depth::Safe, metrics).await {
+            Ok(restored) => {
+                for what in &restored.done {
+                    tracing::info!("{what}");
+                }
+                Verdict::Restored(restored.sentence())
+            }
+            Err(why) => Verdict::ApplyFailed(why),
+        };
+    }
+}
+
+/// A host that is being put back. The caller holds the lock, and no restart is under way.
+struct Host {
+    root: HostRoot,
+    depth: Depth,
+    /// Where files of ours are looked for, besides the recorded places.
+    directories: BTreeSet<PathBuf>,
+}
+
+impl Host {
+    fn has_anything_of_ours(&self) -> Result<bool, String> {
+        if self.root.stat(Path::new(STATE_DIR)).map_err(sentence)?.is_some() {
+            return Ok(true);
+        }
+        for directory in &self.directories {
+            let listing = certs_d::observe(&self.root, directory).map_err(sentence)?;
+            if !plan(directory, &listing, &Default::default(), SignedDuration::ZERO).ops.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn put_back(&self) -> Result<Restored, String> {
+        let mut restored = Restored::default();
+        let state = self.state(&[])?;
+        // First of all: an agent that starts without the API server must not go on with it.
+        state.remove_slice().map_err(sentence)?;
+        let loaded = state.edits().map_err(sentence)?;
+        if let Some(warning) = loaded.warning {
+            restored.by_hand.push(format!(
+                "{warning}: if `config_path` was not set in containerd's configuration before the operator, take it \
+                 out by hand"
+            ));
+        }
+        let edits = loaded.value.unwrap_or_default();
+        let edited = !edits.is_empty();
+        let mut directories = self.directories.clone();
+        directories.extend(state.owned_certs_d().map_err(sentence)?);
+        for directory in &directories {
+            self.put_files_back(directory, &mut restored).await?;
+        }
+        let kept = self.take_edits_back(edits, &mut restored)?;
+        state.save_edits(&kept).map_err(sentence)?;
+        if restored.is_clean() {
+            // To containerd an empty directory is as none at all; where no edit of ours named one, it is not ours.
+            for directory in directories.iter().filter(|_| edited) {
+                self.state(&[directory])?.writer().remove_dir_if_empty(directory).map_err(sentence)?;
+            }
+            self.remove_state()?;
+        }
+        Ok(restored)
+    }
+
+    /// Our files go, and those of before come back. Certificates that a pull may just be reading go last.
+    async fn put_files_back(&self, directory: &Path, restored: &mut Restored) -> Result<(), String> {
+        let state = self.state(&[directory])?;
+        self.remove_proof(&state, directory)?;
+        let grace = match self.depth {
+            Depth::Safe => GRACE,
+            Depth::Exact => SignedDuration::ZERO,
+        };
+        loop {
+            let listing = certs_d::observe(&self.root, directory).map_err(sentence)?;
+            let (ownership, warnings) = state.ownership(directory).map_err(sentence)?;
+            for warning in warnings {
+                push_new(&mut restored.by_hand, warning);
+            }
+            let plan = plan(directory, &listing, &ownership, grace);
+            for op in &plan.ops {
+                push_new(&mut restored.done, op.describe(directory));
+            }
+            for Finding { path, what, .. } in &plan.findings {
+                if let What::NotRestored { backup } = what {
+                    push_new(
+                        &mut restored.stays,
+                        format!(
+                            "{} is no longer the file that the operator wrote and stays as it is; what stood there \
+                             before is {STATE_DIR}/backups/{backup}.json",
+                            path.display()
+                        ),
+                    );
+                }
+            }
+            certs_d::apply(&state, directory, &plan).map_err(|error| error.to_string())?;
+            let Some(next) = plan.next_look else { break };
+            let wait = next.duration_since(Timestamp::now());
+            tokio::time::sleep(wait.try_into().unwrap_or_default()).await;
+        }
+        let (ownership, _) = state.ownership(directory).map_err(sentence)?;
+        for superseded in &ownership.superseded {
+            let path = directory.join(&superseded.directory).join(HOSTS_TOML);
+            let id = &superseded.backup.id;
+            if !restored.stays.iter().any(|said| said.contains(id.as_str())) {
+                restored.stays.push(format!(
+                    "an earlier {} is kept as {STATE_DIR}/backups/{id}.json, because somebody else had replaced it",
+                    path.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a proof that was cut off has left.
+    fn remove_proof(&self, state: &StateDir, directory: &Path) -> Result<(), String> {
+        let proof = proof::directory(directory);
+        let hosts = proof.join(HOSTS_TOML);
+        if self.root.stat(&proof).map_err(sentence)?.is_some() {
+            state.writer().remove(&hosts).map_err(sentence)?;
+            state.writer().remove_dir_if_empty(&proof).map_err(sentence)?;
+        }
+        Ok(())
+    }
+
+    /// Takes our edits out of containerd's configuration, the newest first; returns those that stay.
+    fn take_edits_back(&self, edits: Vec<ConfigEdit>, restored: &mut Restored) -> Result<Vec<ConfigEdit>, String> {
+        let mut kept = Vec::new();
+        for edit in edits.into_iter().rev() {
+            let file = edit.config_file.display();
+            let action = take_back(&self.root, &edit).map_err(sentence)?;
+            if edit.migrated && self.depth == Depth::Safe && action != TakeBack::Nothing {
+                restored.stays.push(format!(
+                    "{file} keeps `config_path`, and the hosts.toml files made from its old registry tables stay, \
+                     because the running containerd knows nothing else; `registry-mirror node restore --exact` puts \
+                     the old tables back"
+                ));
+                kept.push(edit);
+                continue;
+            }
+            let state = self.state(&[])?;
+            let writer = self.writer(&edit.config_file);
+            match action {
+                TakeBack::Nothing => {}
+                TakeBack::Write(content) => {
+                    let attributes = attributes(&self.root, &edit.config_file).map_err(sentence)?;
+                    if writer.write(&edit.config_file, &content, attributes).map_err(sentence)? == Written::Written {
+                        restored.done.push(format!("take our edit out of {file}"));
+                        self.note_restart(&edit, restored);
+                    }
+                }
+                TakeBack::Remove => {
+                    writer.remove(&edit.config_file).map_err(sentence)?;
+                    restored.done.push(format!("remove {file}, which the operator had created"));
+                    self.note_restart(&edit, restored);
+                }
+                TakeBack::ByHand(why) => {
+                    restored.by_hand.push(why);
+                    kept.push(edit);
+                    continue;
+                }
+            }
+            if let Some(backup) = &edit.backup {
+                state.writer().remove(backup).map_err(sentence)?;
+            }
+        }
+        kept.reverse();
+        Ok(kept)
+    }
+
+    /// An added `config_path` names a directory that is empty now; nothing depends on when the daemon forgets it.
+    fn note_restart(&self, edit: &ConfigEdit, restored: &mut Restored) {
+        if edit.migrated {
+            restored.restart_due = Some(format!(
+                "containerd must be restarted now: the registry tables are back in {}, and the running daemon has not \
+                 read them",
+                edit.config_file.display()
+            ));
+        }
+    }
+
+    fn writer(&self, config_file: &Path) -> HostWriter {
+        HostWriter::new(self.root.clone(), WriteScope::for_host(config_file, Path::new(STATE_DIR)))
+    }
+
+    fn state(&self, and: &[&Path]) -> Result<StateDir, String> {
+        let scope = and.iter().fold(WriteScope::state_only(), |scope, directory| scope.and(directory));
+        StateDir::open(&HostWriter::new(self.root.clone(), scope)).map_err(sentence)
+    }
+
+    /// Removes the state directory with everything in it. Somebody who waits for the lock in it finds nothing of ours
+    /// and starts anew.
+    fn remove_state(&self) -> Result<(), String> {
+        let writer = HostWriter::new(self.root.clone(), WriteScope::state_only());
+        remove_all(&writer, Path::new(STATE_DIR)).map_err(sentence)
+    }
+}
+
+fn plan(
+    certs_d: &Path,
+    listing: &registry_mirror_core::plan::files::Listing,
+    ownership: &registry_mirror_core::plan::files::Ownership,
+    grace: SignedDuration,
+) -> FilesPlan {
+    plan_files(&Input {
+        certs_d,
+        listing,
+        writer: certs_d::writer_uid(),
+        ownership,
+        desired: &[],
+        on_hold: &BTreeSet::new(),
+        claimed: &BTreeMap::new(),
+        now: Timestamp::now(),
+        grace,
+    })
+}
+
+fn attributes(root: &HostRoot, file: &Path) -> Result<Attributes, FileError> {
+    let mode = root.stat(file)?.map_or(0o644, |stat| stat.mode);
+    Ok(Attributes { mode, owner: Owner::Keep })
+}
+
+fn remove_all(writer: &HostWriter, directory: &Path) -> Result<(), FileError> {
+    for entry in writer.root().read_dir(directory)?.unwrap_or_default() {
+        let path = directory.join(&entry.name);
+        match entry.kind {
+            Kind::Directory => remove_all(writer, &path)?,
+            Kind::File | Kind::Symlink | Kind::Other => {
+                writer.remove(&path)?;
+            }
+        }
+    }
+    writer.remove_dir_if_empty(directory).map(drop)
+}
+
+fn push_new(list: &mut Vec<String>, sentence: String) {
+    if !list.contains(&sentence) {
+        list.push(sentence);
+    }
+}
+
+fn sentence(error: FileError) -> String {
+    error.to_string()
+}

@@ -1,0 +1,27 @@
+//! A restart that an earlier process began: finished or undone before anything else is planned.
+
+use jiff::Timestamp;
+use registry_mirror_host::restart::recover;
+
+use super::Node;
+use crate::metrics::Metrics;
+
+impl Node {
+    /// Settles what was left unfinished. The caller holds the lock.
+    ///
+    /// # Errors
+    /// A sentence; the next pass tries again.
+    pub(super) async fn settle(&mut self, metrics: &Metrics) -> Result<(), String> {
+        match recover(&self.root, &self.systemd).await {
+            Ok(None) => {}
+            Ok(Some(outcome)) => {
+                tracing::info!("a restart that was cut short is settled");
+                // Its leave was used up, and which one that was is not known any more.
+                self.record(&outcome, None, Timestamp::now(), metrics);
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        self.unsettled = false;
+        Ok(())
+    }
+}

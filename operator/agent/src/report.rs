@@ -1,0 +1,289 @@
+//! NodeMirror status from the facts of a pass. Pure: the same facts over the same previous status change nothing, so
+//! that an idle node writes nothing.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use registry_mirror_crds::{
+    ContainerdStatus, MirrorState, NodeMirrorStatus, NodeMirrorSummary, NodeRegistryStatus, PlanStatus, condition,
+    reason,
+};
+
+use crate::facts::{ContainerdFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, RegistryFacts, Verdict};
+
+/// The longest message that a condition may carry (Kubernetes API conventions), in bytes.
+const MAX_MESSAGE: usize = 32_768;
+
+/// The status that says these facts.
+#[must_use]
+pub fn status(
+    facts: &Facts,
+    generation: Option<i64>,
+    previous: Option<&NodeMirrorStatus>,
+    now: Timestamp,
+) -> NodeMirrorStatus {
+    let Facts { bundle, containerd, plan, verdict, effective, registries, conflicts, credentials_unusable, restarts } =
+        facts;
+    let old = previous.map_or(&[][..], |status| &status.conditions);
+    let mut conditions = vec![ready(verdict), effective_condition(effective), restart_pending(verdict, plan.as_ref())];
+    conditions.push(mirrors_healthy(registries));
+    if !conflicts.is_empty() {
+        conditions.push(Said::new(condition::CONFLICTS, "True", "FilesOfOthers", conflicts.join(" ")));
+    }
+    if !credentials_unusable.is_empty() {
+        let message = credentials_unusable.join(" ");
+        conditions.push(Said::new(condition::CREDENTIALS_UNUSABLE, "True", "ContainerdTooOld", message));
+    }
+    let summary_reason = match verdict {
+        Verdict::Ready => None,
+        other => Some(reason_of(other).to_owned()),
+    };
+    NodeMirrorStatus {
+        observed_generation: generation,
+        bundle: bundle.clone(),
+        containerd: containerd.as_ref().map(containerd_status),
+        plan: plan.as_ref().map(plan_status),
+        registries: registries.iter().map(|registry| registry_status(registry, previous, now)).collect(),
+        restarts: *restarts,
+        conditions: conditions.into_iter().map(|said| said.condition(old, generation, now)).collect(),
+        summary: Some(NodeMirrorSummary { mirrors: mirrors_in_use(registries), reason: summary_reason }),
+    }
+}
+
+/// A condition before it knows since when it holds.
+struct Said {
+    kind: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+impl Said {
+    const fn new(kind: &'static str, status: &'static str, reason: &'static str, message: String) -> Self {
+        Self { kind, status, reason, message }
+    }
+
+    fn condition(self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
+        let Self { kind, status, reason, message } = self;
+        let since = old
+            .iter()
+            .find(|condition| condition.type_ == kind && condition.status == status)
+            .map_or_else(|| Time(now), |condition| condition.last_transition_time.clone());
+        Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: truncated(message),
+            observed_generation: generation,
+            last_transition_time: since,
+        }
+    }
+}
+
+fn truncated(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        let end = (0..=MAX_MESSAGE - 3).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+const fn reason_of(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ready => reason::READY,
+        Verdict::RestartPending => reason::RESTART_PENDING,
+        Verdict::RestartFailed(_) => reason::RESTART_FAILED,
+        Verdict::Unsupported(_) => reason::UNSUPPORTED,
+        Verdict::MigrationNotApplied(_) => reason::MIGRATION_NOT_APPLIED,
+        Verdict::ApplyFailed(_) => reason::APPLY_FAILED,
+        Verdict::ProofFailed(_) => reason::PROOF_FAILED,
+        Verdict::ObserveFailed(_) => reason::OBSERVE_FAILED,
+        Verdict::DryRun => reason::DRY_RUN,
+        Verdict::BundleUnknown(_) => reason::BUNDLE_UNKNOWN,
+        Verdict::Restored(_) => reason::RESTORED,
+    }
+}
+
+fn ready(verdict: &Verdict) -> Said {
+    let (status, message) = match verdict {
+        Verdict::Ready => ("True", "containerd pulls through the mirrors.".to_owned()),
+        Verdict::RestartPending => {
+            ("False", "The files are in place; containerd reads them after its one restart.".to_owned())
+        }
+        Verdict::DryRun => ("False", "The plan is shown and nothing is touched: mode is DryRun.".to_owned()),
+        Verdict::RestartFailed(why)
+        | Verdict::Unsupported(why)
+        | Verdict::MigrationNotApplied(why)
+        | Verdict::ApplyFailed(why)
+        | Verdict::ProofFailed(why)
+        | Verdict::ObserveFailed(why)
+        | Verdict::BundleUnknown(why)
+        | Verdict::Restored(why) => ("False", why.clone()),
+    };
+    Said::new(condition::READY, status, reason_of(verdict), message)
+}
+
+fn effective_condition(effective: &Effective) -> Said {
+    match effective {
+        Effective::Yes => Said::new(
+            condition::EFFECTIVE,
+            "True",
+            "Proved",
+            "A pull that containerd was asked for came through the directory.".to_owned(),
+        ),
+        Effective::No(why) => Said::new(condition::EFFECTIVE, "False", "NotRead", why.clone()),
+        Effective::Unknown(why) => Said::new(condition::EFFECTIVE, "Unknown", "NotAsked", why.clone()),
+    }
+}
+
+fn restart_pending(verdict: &Verdict, plan: Option<&PlanFacts>) -> Said {
+    match (verdict, plan) {
+        (Verdict::RestartPending, Some(plan)) => Said::new(
+            condition::RESTART_PENDING,
+            "True",
+            "WaitsForApproval",
+            format!("{}. Plan {} waits for its turn.", plan.reason, plan.hash),
+        ),
+        _ => Said::new(condition::RESTART_PENDING, "False", "NoRestartNeeded", String::new()),
+    }
+}
+
+fn mirrors_healthy(registries: &[RegistryFacts]) -> Said {
+    let mirrors =
+        || registries.iter().flat_map(|registry| registry.mirrors.iter().map(move |mirror| (registry, mirror)));
+    let drained: Vec<String> = mirrors()
+        .filter(|(_, mirror)| mirror.state == MirrorUse::Drained)
+        .map(|(registry, mirror)| {
+            let why = mirror.error.as_deref().unwrap_or("it does not answer");
+            format!("{} of {} is taken out: {why}.", mirror.url, registry.registry)
+        })
+        .collect();
+    if !drained.is_empty() {
+        return Said::new(condition::MIRRORS_HEALTHY, "False", "MirrorDrained", drained.join(" "));
+    }
+    if mirrors().any(|(_, mirror)| mirror.state == MirrorUse::Active) {
+        return Said::new(condition::MIRRORS_HEALTHY, "True", "AllAnswer", String::new());
+    }
+    Said::new(condition::MIRRORS_HEALTHY, "Unknown", "NotProbed", String::new())
+}
+
+fn mirrors_in_use(registries: &[RegistryFacts]) -> String {
+    let mirrors = || registries.iter().flat_map(|registry| &registry.mirrors);
+    let in_use = mirrors().filter(|mirror| matches!(mirror.state, MirrorUse::Active | MirrorUse::Unknown)).count();
+    format!("{in_use}/{}", mirrors().count())
+}
+
+fn containerd_status(facts: &ContainerdFacts) -> ContainerdStatus {
+    let ContainerdFacts { version, distribution, evidence, config_file, config_version, directory, started_at } = facts;
+    ContainerdStatus {
+        version: version.clone(),
+        distribution: distribution.clone(),
+        evidence: Some(evidence.clone()),
+        config_file: Some(config_file.clone()),
+        config_version: *config_version,
+        config_path: directory.clone(),
+        started_at: started_at.map(Time),
+    }
+}
+
+fn plan_status(facts: &PlanFacts) -> PlanStatus {
+    let PlanFacts { hash, kind, restart, reason, changes } = facts;
+    PlanStatus { hash: hash.clone(), kind: *kind, restart: *restart, reason: reason.clone(), changes: changes.clone() }
+}
+
+fn registry_status(facts: &RegistryFacts, previous: Option<&NodeMirrorStatus>, now: Timestamp) -> NodeRegistryStatus {
+    let RegistryFacts { registry, object, hash, error, mirrors } = facts;
+    let before = previous
+        .into_iter()
+        .flat_map(|status| &status.registries)
+        .find(|status| status.registry == *registry)
+        .map_or(&[][..], |status| &status.mirrors);
+    NodeRegistryStatus {
+        registry: registry.clone(),
+        object: object.clone(),
+        hash: hash.clone(),
+        error: error.clone(),
+        mirrors: mirrors.iter().map(|mirror| mirror_state(mirror, before, now)).collect(),
+    }
+}
+
+fn mirror_state(facts: &MirrorFacts, before: &[MirrorState], now: Timestamp) -> MirrorState {
+    let MirrorFacts { url, state, error } = facts;
+    let since = before
+        .iter()
+        .find(|mirror| mirror.url == *url && mirror.state == state.name())
+        .and_then(|mirror| mirror.since.clone())
+        .unwrap_or(Time(now));
+    MirrorState { url: url.clone(), state: state.name().to_owned(), since: Some(since), error: error.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_mirror_crds::PlanKind;
+
+    use super::*;
+
+    fn facts(verdict: Verdict) -> Facts {
+        Facts {
+            bundle: Some("b1".to_owned()),
+            containerd: None,
+            plan: Some(PlanFacts {
+                hash: "p1".to_owned(),
+                kind: PlanKind::Patch,
+                restart: true,
+                reason: "no config_path is set".to_owned(),
+                changes: Vec::new(),
+            }),
+            verdict,
+            effective: Effective::Unknown("not asked yet".to_owned()),
+            registries: vec![RegistryFacts {
+                registry: "docker.io".to_owned(),
+                object: "docker-hub".to_owned(),
+                hash: "e1".to_owned(),
+                error: None,
+                mirrors: vec![MirrorFacts { url: "https://m1".to_owned(), state: MirrorUse::Unknown, error: None }],
+            }],
+            conflicts: Vec::new(),
+            credentials_unusable: Vec::new(),
+            restarts: 0,
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("in range")
+    }
+
+    #[test]
+    fn the_same_facts_later_are_the_same_status() {
+        let first = status(&facts(Verdict::Ready), Some(1), None, at(1_000));
+        let second = status(&facts(Verdict::Ready), Some(1), Some(&first), at(2_000));
+        assert_eq!(first, second);
+    }
+
+    #[test]
+    fn a_condition_that_turns_has_a_new_transition_time_and_the_others_keep_theirs() {
+        let pending = status(&facts(Verdict::RestartPending), Some(1), None, at(1_000));
+        let ready = status(&facts(Verdict::Ready), Some(1), Some(&pending), at(2_000));
+        let since = |status: &NodeMirrorStatus, kind: &str| {
+            let found = status.conditions.iter().find(|condition| condition.type_ == kind).expect(kind);
+            found.last_transition_time.0.as_second()
+        };
+        assert_eq!(since(&ready, condition::READY), 2_000);
+        assert_eq!(since(&ready, condition::RESTART_PENDING), 2_000);
+        assert_eq!(since(&ready, condition::EFFECTIVE), 1_000);
+    }
+
+    #[test]
+    fn a_pending_restart_names_the_plan_to_approve() {
+        let status = status(&facts(Verdict::RestartPending), Some(1), None, at(1_000));
+        let pending = status.conditions.iter().find(|c| c.type_ == condition::RESTART_PENDING).expect("set");
+        assert_eq!(pending.message, "no config_path is set. Plan p1 waits for its turn.");
+        assert_eq!(status.summary.and_then(|summary| summary.reason).as_deref(), Some("RestartPending"));
+    }
+
+    #[test]
+    fn a_message_of_any_length_fits_the_api() {
+        let long = status(&facts(Verdict::Unsupported("é".repeat(40_000))), Some(1), None, at(1));
+        assert!(long.conditions.iter().all(|condition| condition.message.len() <= MAX_MESSAGE));
+    }
+}

@@ -1,0 +1,197 @@
+//! The node loop: hear, look, plan, apply, prove, report; then wait for the next reason to do so.
+
+use std::{future::Future, sync::Arc};
+
+use kube::Client;
+use registry_mirror_core::{bundle::Bundle, slice::slice};
+use thiserror::Error;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+
+use crate::{
+    approval::{ClusterApproval, Leave},
+    config::AgentConfig,
+    facts::{Effective, Facts, Verdict},
+    health,
+    inputs::{self, Inputs, Known, Names, WatchEnded},
+    metrics::Metrics,
+    node::{Node, NodeError, NodeSettings},
+    reporter,
+    serve::{Health, serve},
+};
+
+/// The agent cannot go on.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// The host could not be opened.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// A part that the agent needs has ended.
+    #[error("{0}; the kubelet starts the agent anew")]
+    Ended(String),
+}
+
+/// What the agent works from, and what is wrong with the bundle, if something is.
+struct Work {
+    slice: Option<Bundle>,
+    complaint: Option<String>,
+}
+
+/// Runs until `stop`, or until a part that the agent needs has ended.
+///
+/// A pass that is under way when `stop` comes is finished first: it may be restarting containerd.
+///
+/// # Errors
+/// [`AgentError`].
+pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output = ()>) -> Result<(), AgentError> {
+    let AgentConfig { node_name, namespace, bundle_secret, pod_uid, host_root, listen, look_interval } = config;
+    let metrics = Arc::new(Metrics::new());
+    let probes = Arc::new(Health::default());
+    let mut node = Node::open(NodeSettings { host_root, pod_uid })?;
+
+    let mut watches = JoinSet::new();
+    let names = Names { namespace, bundle: bundle_secret, node: node_name.clone() };
+    let mut inputs = inputs::start(&client, &names, &mut watches);
+
+    let (facts, facts_out) = watch::channel(None);
+    let mut parts: JoinSet<String> = JoinSet::new();
+    parts.spawn({
+        let (client, node_name, node_mirror) = (client.clone(), node_name.clone(), inputs.node_mirror.clone());
+        async move {
+            reporter::run(client, node_name, facts_out, node_mirror).await;
+            "the reporter has ended".to_owned()
+        }
+    });
+    parts.spawn({
+        let (probes, metrics) = (Arc::clone(&probes), Arc::clone(&metrics));
+        async move {
+            match serve(listen, probes, metrics).await {
+                Ok(()) => "the health server has ended".to_owned(),
+                Err(error) => format!("{listen} cannot be served: {error}"),
+            }
+        }
+    });
+
+    let (slices, slices_out) = watch::channel(None);
+    let (health_out, mut mirrors) = watch::channel(Arc::default());
+    parts.spawn({
+        let root = node.root().clone();
+        async move {
+            health::run(root, slices_out, health_out).await;
+            "the mirrors' probes have ended".to_owned()
+        }
+    });
+
+    let mut stop = std::pin::pin!(stop);
+    let mut drift = node.watch_for_drift(look_interval);
+    loop {
+        let Work { slice, complaint } = work(&mut inputs, &mut node);
+        if let Some(slice) = &slice {
+            node.remember(slice);
+            slices.send_if_modified(|current: &mut Option<Arc<Bundle>>| {
+                let changed = current.as_deref() != Some(slice);
+                if changed {
+                    *current = Some(Arc::new(slice.clone()));
+                }
+                changed
+            });
+        }
+        node.set_health(Arc::clone(&mirrors.borrow_and_update()));
+        let seen = match &*inputs.node_mirror.borrow_and_update() {
+            Known::Is(mirror) => Some(Arc::clone(mirror)),
+            Known::NotYet | Known::Absent | Known::Unusable(_) => None,
+        };
+        let leave = Leave::Cluster(ClusterApproval::new(client.clone(), node_name.clone(), seen));
+        let started = Instant::now();
+        let outcome = match &slice {
+            Some(slice) => node.pass(slice, &leave, &metrics).await,
+            None => nothing_to_work_from(),
+        };
+        publish(&facts, with_complaint(outcome, complaint), &metrics);
+        metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+        probes.set_ready();
+
+        drift.set_directories(node.watched_directories());
+        tokio::select! {
+            () = &mut stop => {
+                tracing::info!("stopped; the node keeps its mirrors");
+                return Ok(());
+            }
+            Some(ended) = watches.join_next() => {
+                let what = ended.map_or_else(|error| error.to_string(), |WatchEnded(what)| format!("the watch of {what} has ended"));
+                return Err(AgentError::Ended(what));
+            }
+            Some(ended) = parts.join_next() => {
+                return Err(AgentError::Ended(ended.unwrap_or_else(|error| error.to_string())));
+            }
+            () = inputs.changed() => {}
+            Ok(()) = mirrors.changed() => {}
+            _ = drift.changed() => node.look_afresh(),
+        }
+    }
+}
+
+/// The slice in force: from the bundle and the node's labels where both are known, otherwise the last one.
+fn work(inputs: &mut Inputs, node: &mut Node) -> Work {
+    let bundle = inputs.bundle.borrow_and_update().clone();
+    let labels = inputs.labels.borrow_and_update().clone();
+    match (bundle, labels) {
+        (Known::Is(bundle), Known::Is(labels)) => Work { slice: Some(slice(&bundle, &labels)), complaint: None },
+        (Known::Unusable(why), _) => Work { slice: node.remembered(), complaint: Some(why) },
+        (Known::NotYet | Known::Absent | Known::Is(_), _) => Work { slice: node.remembered(), complaint: None },
+    }
+}
+
+fn nothing_to_work_from() -> Facts {
+    let why = "the controller has not published a bundle yet; is it running?".to_owned();
+    Facts {
+        bundle: None,
+        containerd: None,
+        plan: None,
+        verdict: Verdict::BundleUnknown(why),
+        effective: Effective::Unknown("nothing to ask for yet".to_owned()),
+        registries: Vec::new(),
+        conflicts: Vec::new(),
+        credentials_unusable: Vec::new(),
+        restarts: 0,
+    }
+}
+
+/// A bundle that cannot be used is what a person must know first, unless the node has a trouble of its own.
+fn with_complaint(mut facts: Facts, complaint: Option<String>) -> Facts {
+    if let (Some(why), Verdict::Ready) = (complaint, &facts.verdict) {
+        facts.verdict = Verdict::BundleUnknown(why);
+    }
+    facts
+}
+
+fn publish(out: &watch::Sender<Option<Facts>>, facts: Facts, metrics: &Metrics) {
+    metrics.passes.inc();
+    metrics.ready.set(i64::from(facts.verdict == Verdict::Ready));
+    metrics.effective.set(i64::from(facts.effective == Effective::Yes));
+    out.send_if_modified(|current| {
+        let changed = current.as_ref() != Some(&facts);
+        if changed {
+            if current.as_ref().map(|before| &before.verdict) != Some(&facts.verdict) {
+                log_verdict(&facts);
+            }
+            *current = Some(facts);
+        }
+        changed
+    });
+}
+
+fn log_verdict(facts: &Facts) {
+    match &facts.verdict {
+        Verdict::Ready => tracing::info!(registries = facts.registries.len(), "containerd pulls through the mirrors"),
+        Verdict::RestartPending => tracing::info!("containerd must restart once; waiting for approval"),
+        Verdict::DryRun => tracing::info!("dry run: the plan is reported and nothing is touched"),
+        Verdict::Restored(what) => tracing::info!("{what}"),
+        Verdict::RestartFailed(why)
+        | Verdict::Unsupported(why)
+        | Verdict::MigrationNotApplied(why)
+        | Verdict::ApplyFailed(why)
+        | Verdict::ProofFailed(why)
+        | Verdict::ObserveFailed(why)
+        | Verdict::BundleUnknown(why) => tracing::warn!("{why}"),
+    }
+}

@@ -1,0 +1,155 @@
+//! Nodes, as far as restarts and selectors need them.
+
+use std::{borrow::Cow, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Taint};
+use kube::{Api, Client, Resource, core::ObjectMeta, runtime::watcher};
+use serde::Deserialize;
+
+use super::{
+    Caches, CompactLabels,
+    labels::Texts,
+    watching::{Happened, keep},
+};
+use crate::signals::Lane;
+
+/// One Node that runs a kubelet on Linux.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeRecord {
+    pub uid: String,
+    pub created: Option<Timestamp>,
+    pub labels: CompactLabels,
+    /// Its condition Ready.
+    pub ready: bool,
+    /// It carries the startup taint.
+    pub tainted: bool,
+}
+
+/// What is read of a Node: a whole one is large, for it lists the images that it has.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct SlimNode {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: SlimSpec,
+    #[serde(default)]
+    status: SlimStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct SlimSpec {
+    #[serde(default)]
+    taints: Vec<Taint>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct SlimStatus {
+    #[serde(default)]
+    conditions: Vec<SlimNodeCondition>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct SlimNodeCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+impl Resource for SlimNode {
+    type DynamicType = ();
+    type Scope = k8s_openapi::ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Node::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Node::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Node::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Node::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+pub(super) async fn watch(client: Client, caches: Arc<Caches>, startup_taint: Option<String>) -> &'static str {
+    let api: Api<SlimNode> = Api::all(client);
+    let mut texts = Texts::default();
+    let mut changes = 0_u32;
+    let read = |node: SlimNode| {
+        changes = changes.wrapping_add(1);
+        if changes % 4096 == 0 {
+            texts.tidy();
+        }
+        read(node, startup_taint.as_deref(), &mut texts)
+    };
+    keep(api, watcher::Config::default().page_size(50), &caches.nodes, read, |happened| match happened {
+        Happened::Synced | Happened::Changed(_) => caches.signals.mark(&[Lane::Nodes, Lane::Status]),
+    })
+    .await;
+    "watch of Nodes"
+}
+
+/// `None` for a node on which no agent runs.
+fn read(node: SlimNode, startup_taint: Option<&str>, texts: &mut Texts) -> Option<NodeRecord> {
+    let SlimNode { metadata, spec, status } = node;
+    let labels = metadata.labels.unwrap_or_default();
+    // The same as the affinity of the agents' DaemonSet.
+    let label = |key: &str| labels.get(key).map(String::as_str);
+    if label("kubernetes.io/os") != Some("linux") || label("type") == Some("virtual-kubelet") {
+        return None;
+    }
+    Some(NodeRecord {
+        uid: metadata.uid.unwrap_or_default(),
+        created: metadata.creation_timestamp.map(|time| time.0),
+        labels: texts.labels(&labels),
+        ready: status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True"),
+        tainted: spec.taints.iter().any(|taint| Some(taint.key.as_str()) == startup_taint),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_json(node: serde_json::Value) -> Option<NodeRecord> {
+        let node = serde_json::from_value(node).expect("a node");
+        read(node, Some("registry-mirror.dev/not-ready"), &mut Texts::default())
+    }
+
+    #[test]
+    fn windows_and_virtual_nodes_are_none_of_ours() {
+        for (labels, ours) in [
+            (serde_json::json!({"kubernetes.io/os": "linux"}), true),
+            (serde_json::json!({"kubernetes.io/os": "windows"}), false),
+            (serde_json::json!({"kubernetes.io/os": "linux", "type": "virtual-kubelet"}), false),
+            (serde_json::json!({}), false),
+        ] {
+            assert_eq!(read_json(serde_json::json!({"metadata": {"name": "n", "labels": labels}})).is_some(), ours);
+        }
+    }
+
+    #[test]
+    fn readiness_and_taint_are_read() {
+        let node = read_json(serde_json::json!({
+            "metadata": {"name": "n", "uid": "u", "labels": {"kubernetes.io/os": "linux"}},
+            "spec": {"taints": [{"key": "registry-mirror.dev/not-ready", "effect": "NoSchedule"}]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "False"}],
+                       "images": [{"names": ["x"]}]},
+        }))
+        .expect("one of ours");
+        assert!(node.ready && node.tainted);
+    }
+}

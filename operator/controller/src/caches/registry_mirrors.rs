@@ -1,0 +1,67 @@
+//! RegistryMirrors, those that this release cannot read among them.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::{Api, Client, Resource, core::DeserializeGuard, runtime::watcher};
+use registry_mirror_crds::RegistryMirror;
+
+use super::{
+    Caches,
+    watching::{Change, Happened, keep},
+};
+use crate::signals::Lane;
+
+/// One RegistryMirror.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ObjectRecord {
+    /// Without its managed fields.
+    Read(Arc<RegistryMirror>),
+    /// Written for another release's CRD. What nodes have of it stays.
+    Unreadable { created: Option<Timestamp>, error: String },
+}
+
+pub(super) async fn watch(client: Client, caches: Arc<Caches>) -> &'static str {
+    let api: Api<DeserializeGuard<RegistryMirror>> = Api::all(client);
+    keep(
+        api,
+        watcher::Config::default().page_size(100),
+        &caches.objects,
+        |object| Some(read(object)),
+        |happened| match happened {
+            Happened::Changed(Change { old: Some(old), new: Some(new), .. }) if same_spec(old, new) => {
+                caches.signals.mark(&[Lane::Status]);
+            }
+            Happened::Synced | Happened::Changed(_) => caches.signals.mark(&[Lane::Publish, Lane::Status]),
+        },
+    )
+    .await;
+    "watch of RegistryMirrors"
+}
+
+fn read(object: DeserializeGuard<RegistryMirror>) -> ObjectRecord {
+    match object.0 {
+        Ok(mut object) => {
+            object.meta_mut().managed_fields = None;
+            ObjectRecord::Read(Arc::new(object))
+        }
+        Err(invalid) => {
+            let name = invalid.metadata.name.as_deref().unwrap_or_default();
+            tracing::warn!(
+                name,
+                error = invalid.error,
+                "a RegistryMirror cannot be read; nodes keep what they have of it"
+            );
+            let created = invalid.metadata.creation_timestamp.map(|time| time.0);
+            ObjectRecord::Unreadable { created, error: invalid.error }
+        }
+    }
+}
+
+/// Whether only status, labels or annotations differ, so that the bundle is the same.
+fn same_spec(old: &ObjectRecord, new: &ObjectRecord) -> bool {
+    let (ObjectRecord::Read(old), ObjectRecord::Read(new)) = (old, new) else { return false };
+    old.metadata.uid == new.metadata.uid
+        && old.metadata.generation == new.metadata.generation
+        && old.metadata.deletion_timestamp.is_some() == new.metadata.deletion_timestamp.is_some()
+}

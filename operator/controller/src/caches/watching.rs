@@ -1,0 +1,120 @@
+//! One watch that fills one cache.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use futures::StreamExt;
+use kube::{
+    Api, Resource, ResourceExt,
+    runtime::{WatchStreamExt, watcher},
+};
+use serde::de::DeserializeOwned;
+
+use super::Cache;
+
+/// One object came, changed or went.
+pub(super) struct Change<'a, V> {
+    pub name: &'a str,
+    pub old: Option<&'a V>,
+    pub new: Option<&'a V>,
+}
+
+/// What happened to the cache.
+pub(super) enum Happened<'a, V> {
+    /// All of them are known now, for the first time or again.
+    Synced,
+    /// One of them changed in what is kept of it.
+    Changed(Change<'a, V>),
+}
+
+/// Keeps the cache as the API server has it, for ever. `read` makes of an object what is worth keeping, or nothing.
+///
+/// Errors are retried with back-off and logged once until the next success, so that an API server that is away for an
+/// hour costs one line for each kind.
+pub(super) async fn keep<K, V>(
+    api: Api<K>,
+    config: watcher::Config,
+    cache: &Cache<V>,
+    mut read: impl FnMut(K) -> Option<V>,
+    mut happened: impl FnMut(Happened<'_, V>),
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    V: PartialEq,
+{
+    let what = cache.name();
+    let stream = watcher(api, config).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    let mut failing = false;
+    let mut listed = BTreeMap::new();
+    // `watcher` restarts by itself; its stream has no end.
+    while let Some(event) = stream.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) if failing => {
+                tracing::debug!(what, %error, "still cannot be watched");
+                continue;
+            }
+            Err(error) => {
+                failing = true;
+                tracing::warn!(what, %error, "cannot be watched; what is known stays in force until they can");
+                continue;
+            }
+        };
+        if failing {
+            failing = false;
+            tracing::info!(what, "can be watched again");
+        }
+        match event {
+            watcher::Event::Init => listed = BTreeMap::new(),
+            watcher::Event::InitApply(object) => {
+                let name = object.name_any();
+                if let Some(value) = read(object) {
+                    listed.insert(name, value);
+                }
+            }
+            watcher::Event::InitDone => {
+                let first = !cache.is_synced();
+                let old = cache.replace(std::mem::take(&mut listed));
+                if !first {
+                    // What happened while the watch was away is told as changes.
+                    cache.with(|new| tell_differences(&old, new, &mut happened));
+                }
+                happened(Happened::Synced);
+            }
+            watcher::Event::Apply(object) => {
+                let name = object.name_any();
+                let old = match read(object) {
+                    Some(value) => cache.insert(name.clone(), value),
+                    None => cache.remove(&name),
+                };
+                cache.with(|entries| {
+                    let new = entries.get(&name);
+                    if old.as_ref() != new {
+                        happened(Happened::Changed(Change { name: &name, old: old.as_ref(), new }));
+                    }
+                });
+            }
+            watcher::Event::Delete(object) => {
+                let name = object.name_any();
+                if let Some(old) = cache.remove(&name) {
+                    happened(Happened::Changed(Change { name: &name, old: Some(&old), new: None }));
+                }
+            }
+        }
+    }
+}
+
+fn tell_differences<V: PartialEq>(
+    old: &BTreeMap<String, V>,
+    new: &BTreeMap<String, V>,
+    happened: &mut impl FnMut(Happened<'_, V>),
+) {
+    for (name, value) in new {
+        let before = old.get(name);
+        if before != Some(value) {
+            happened(Happened::Changed(Change { name, old: before, new: Some(value) }));
+        }
+    }
+    for (name, value) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
+        happened(Happened::Changed(Change { name, old: Some(value), new: None }));
+    }
+}

@@ -1,0 +1,53 @@
+//! What a start of the controller is told.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use registry_mirror_core::{
+    budget::{MaxUnavailable, Policy},
+    bundle::Mode,
+    registry::RegistryName,
+};
+
+/// The settings of one start.
+#[derive(Debug, Clone)]
+pub struct ControllerConfig {
+    /// The operator's namespace: bundle, Secrets and ConfigMaps that objects name, agents' pods, Lease.
+    pub namespace: String,
+    /// Who this is in the Lease and in Events: the pod's name.
+    pub identity: String,
+    /// Whether nodes are changed; the ConfigMap of the roll-out may override it (`helm uninstall` writes `Restore`).
+    pub mode: Mode,
+    /// Who decides that a node may restart.
+    pub policy: Policy,
+    /// How many matching nodes may be unavailable at a time.
+    pub max_unavailable: MaxUnavailable,
+    /// Whether a failed restart stops all further ones.
+    pub pause_on_failure: bool,
+    /// The key of the taint that new nodes carry until their agent is done; `None` where there is none.
+    pub startup_taint: Option<String>,
+    /// After this time from a node's creation the taint goes in any case.
+    pub startup_taint_deadline: Duration,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    pub listen: SocketAddr,
+    /// The registries of the operator's own image and of mirrors that run in the cluster: none of them can be denied.
+    pub own_registries: BTreeSet<RegistryName>,
+}
+
+impl ControllerConfig {
+    /// The settings of a chart whose values were left alone.
+    #[must_use]
+    pub fn new(namespace: String, identity: String, listen: SocketAddr) -> Self {
+        Self {
+            namespace,
+            identity,
+            mode: Mode::Enforce,
+            policy: Policy::Automatic,
+            max_unavailable: MaxUnavailable::default(),
+            pause_on_failure: true,
+            startup_taint: None,
+            startup_taint_deadline: Duration::from_secs(300),
+            listen,
+            own_registries: BTreeSet::new(),
+        }
+    }
+}

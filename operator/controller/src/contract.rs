@@ -1,0 +1,40 @@
+//! Names that the agents, the chart and the commands know too.
+
+/// The Secret that holds the bundle.
+pub const BUNDLE_SECRET: &str = "registry-mirror-bundle";
+/// Its type.
+pub const BUNDLE_SECRET_TYPE: &str = "registry-mirror.dev/bundle";
+/// Annotation on it: the layout of the bundle.
+pub const SCHEMA_ANNOTATION: &str = "registry-mirror.dev/schema";
+/// Annotation on it: the SHA-256 of the packed bundle.
+pub const SHA256_ANNOTATION: &str = "registry-mirror.dev/sha256";
+
+/// The ConfigMap that holds whether restarts are paused.
+pub const ROLLOUT_CONFIG_MAP: &str = "registry-mirror-rollout";
+
+/// Annotation on a NodeMirror: the hash of the plan that a person approved.
+pub const APPROVE_ANNOTATION: &str = "registry-mirror.dev/approve";
+
+/// The Lease of the controller that leads.
+pub const LEASE: &str = "registry-mirror-controller";
+
+/// Selects the agents' pods in the operator's namespace.
+pub const AGENT_SELECTOR: &str = "app.kubernetes.io/name=registry-mirror-operator,app.kubernetes.io/component=agent";
+
+/// Who wrote what, one for each usage, as it stands in `metadata.managedFields`.
+pub mod field_manager {
+    /// The bundle.
+    pub const BUNDLE: &str = "registry-mirror-controller";
+    /// NodeMirrors as such.
+    pub const NODE_MIRRORS: &str = "registry-mirror-controller-nodes";
+    /// Approvals, and the annotation that asks for one.
+    pub const RESTARTS: &str = "registry-mirror-controller-restarts";
+    /// The pause.
+    pub const ROLLOUT: &str = "registry-mirror-controller-rollout";
+    /// RegistryMirror status.
+    pub const STATUS: &str = "registry-mirror-controller-status";
+    /// Nodes' taints.
+    pub const TAINTS: &str = "registry-mirror-controller-taints";
+    /// The Lease.
+    pub const LEASE: &str = "registry-mirror-controller-lease";
+}

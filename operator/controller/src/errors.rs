@@ -1,0 +1,60 @@
+//! What ends the controller, and what only ends a pass.
+
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+/// The controller ended without being told to. Its pod is started anew.
+#[derive(Debug, Error)]
+pub enum ControllerError {
+    /// The port is taken, or the address is not this pod's.
+    #[error("health and metrics cannot be served on {listen}: {source}; choose another address with --listen")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A part without which the rest would look well and do nothing.
+    #[error("the controller's task `{0}` ended, which it never should; the process ends with it, to start anew")]
+    TaskEnded(&'static str),
+    /// The Lease cannot be used.
+    #[error(
+        "the Lease {lease} in the namespace {namespace} cannot be used: {reason}; the controller's Role needs create on \
+         leases, and get and patch on this one"
+    )]
+    Lease {
+        /// Its name.
+        lease: &'static str,
+        /// Its namespace.
+        namespace: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One pass could not be finished; it is tried again.
+#[derive(Debug, Error)]
+pub(crate) enum PassError {
+    /// The API server refused or did not answer.
+    #[error("{what} failed: {source}")]
+    Api {
+        /// Which call.
+        what: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The bundle could not be packed.
+    #[error("the bundle could not be packed: {0}")]
+    Pack(#[from] std::io::Error),
+    /// It took too long.
+    #[error("the API server did not answer in {0:?}")]
+    TimedOut(std::time::Duration),
+}
+
+impl PassError {
+    pub fn api(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Api { what, source: Box::new(source) }
+    }
+}

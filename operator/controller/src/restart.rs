@@ -1,0 +1,264 @@
+//! Approvals: the budget's decisions become writes.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::Time};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use registry_mirror_core::{
+    budget::{Approval, Decisions, Failure, Grant, NodeState, Restart, Rules, Withdrawal, decide},
+    bundle::{Bundle, Mode},
+    select::{Labels, matches},
+    summary::selector_keys,
+};
+use registry_mirror_crds::{NodeMirror, RestartApproval};
+
+use crate::{
+    caches::Caches,
+    config::ControllerConfig,
+    contract::{APPROVE_ANNOTATION, field_manager},
+    errors::PassError,
+    events::Events,
+    metrics::Metrics,
+    rollout::{self, RolloutState},
+};
+
+/// How long a pause is taken for granted that the cache does not show yet.
+const PAUSE_SETTLES: SignedDuration = SignedDuration::from_secs(10);
+
+/// Grants, withdraws, pauses. Remembers its own writes until the caches show them, so that the budget never counts on
+/// an old picture.
+pub(crate) struct Restarter {
+    node_mirrors: Api<NodeMirror>,
+    config_maps: Api<ConfigMap>,
+    written: HashMap<String, Written>,
+    /// When an approval was last withdrawn unused.
+    lapsed: HashMap<String, Timestamp>,
+    pause_written: Option<(Timestamp, BTreeSet<Failure>)>,
+}
+
+/// The spec that was written last to a NodeMirror.
+struct Written {
+    uid: String,
+    generation: i64,
+    approval: Option<Approval>,
+}
+
+impl Restarter {
+    pub fn new(client: &Client, config: &ControllerConfig) -> Self {
+        Self {
+            node_mirrors: Api::all(client.clone()),
+            config_maps: Api::namespaced(client.clone(), &config.namespace),
+            written: HashMap::new(),
+            lapsed: HashMap::new(),
+            pause_written: None,
+        }
+    }
+
+    /// Forgets its own writes: another controller may have written since.
+    pub fn forget(&mut self) {
+        self.written.clear();
+        self.pause_written = None;
+    }
+
+    /// Decides and writes. When to decide again though nothing changes.
+    pub async fn pass(
+        &mut self,
+        caches: &Caches,
+        config: &ControllerConfig,
+        bundle: &Bundle,
+        events: &Events,
+        metrics: &Metrics,
+    ) -> Result<Option<Timestamp>, PassError> {
+        let now = whole_seconds(Timestamp::now());
+        let rollout = RolloutState::read(caches);
+        if !rollout.exists && self.pause_written.is_none() {
+            rollout::create(&self.config_maps).await?;
+        }
+        let mut known_failures = rollout.failures;
+        let mut paused = rollout.paused.is_some();
+        self.pause_written = self.pause_written.take().filter(|(since, failures)| {
+            now.duration_since(*since) < PAUSE_SETTLES && !failures.is_subset(&known_failures)
+        });
+        if let Some((_, failures)) = &self.pause_written {
+            paused = true;
+            known_failures.extend(failures.iter().cloned());
+        }
+        metrics.paused.set(paused.into());
+        let rules = Rules {
+            policy: config.policy,
+            max_unavailable: config.max_unavailable,
+            pause_on_failure: config.pause_on_failure,
+            paused,
+            may_restart: rollout.mode.unwrap_or(config.mode) == Mode::Enforce,
+            known_failures: &known_failures,
+            now,
+        };
+        let (states, uids) = self.states(caches, bundle);
+        let decisions = decide(&states, &rules);
+        self.carry_out(&decisions, &uids, now, events, metrics).await?;
+        Ok(decisions.wake_at)
+    }
+
+    /// The matching nodes as the caches and our own last writes have them.
+    fn states(&mut self, caches: &Caches, bundle: &Bundle) -> (Vec<NodeState>, HashMap<String, String>) {
+        let alive = alive_nodes(caches);
+        let mut matching = Matching::new(bundle);
+        let mut uids = HashMap::new();
+        let mut states = Vec::new();
+        caches.nodes.with(|nodes| {
+            caches.node_mirrors.with(|mirrors| {
+                self.written.retain(|name, written| {
+                    mirrors
+                        .get(name)
+                        .is_some_and(|mirror| mirror.uid == written.uid && mirror.generation < written.generation)
+                });
+                for (name, node) in nodes {
+                    let Some(mirror) = mirrors.get(name) else { continue };
+                    // A node that left every selector keeps no approval.
+                    let is_held = mirror.approval.is_some() || mirror.requested.is_some();
+                    if !is_held && !matching.matches(&node.labels) {
+                        continue;
+                    }
+                    let newer = self.written.get(name);
+                    let restart = match (&mirror.restart, newer) {
+                        // The agent spoke before our last write.
+                        (Restart::Failed { plan, why, .. }, Some(_)) => {
+                            Restart::Failed { plan: plan.clone(), why: why.clone(), under_this_approval: false }
+                        }
+                        (restart, _) => restart.clone(),
+                    };
+                    uids.insert(name.clone(), mirror.uid.clone());
+                    states.push(NodeState {
+                        name: name.clone(),
+                        ready: node.ready,
+                        agent_alive: alive.contains(name.as_str()),
+                        tainted: node.tainted,
+                        restart,
+                        approval: newer.map_or_else(|| mirror.approval.clone(), |written| written.approval.clone()),
+                        requested: mirror.requested.clone(),
+                        withdrawn_at: self.lapsed.get(name).copied(),
+                    });
+                }
+                self.lapsed.retain(|name, _| nodes.contains_key(name));
+            });
+        });
+        (states, uids)
+    }
+
+    async fn carry_out(
+        &mut self,
+        decisions: &Decisions,
+        uids: &HashMap<String, String>,
+        now: Timestamp,
+        events: &Events,
+        metrics: &Metrics,
+    ) -> Result<(), PassError> {
+        let Decisions { grant, withdraw, clear_requests, pause, failures, wake_at: _ } = decisions;
+        let uid = |node: &str| uids.get(node).map_or("", String::as_str);
+        // The pause goes first: a crash after it leaves approvals that the next pass withdraws.
+        if let Some(pause) = pause {
+            rollout::pause(&self.config_maps, pause, failures, now).await?;
+            self.pause_written = Some((now, failures.clone()));
+            tracing::warn!(node = pause.node, plan = pause.plan.as_str(), why = pause.why, "restarts are paused");
+            let note = format!(
+                "Further restarts of containerd are paused after a failure: {} `registry-mirror resume` lifts it.",
+                pause.why
+            );
+            events.node(&pause.node, uid(&pause.node), true, "RolloutPaused", "Restart", note);
+        }
+        for (node, why) in withdraw {
+            self.write(node, uid(node), None, now).await?;
+            tracing::info!(node, ?why, "the approval is withdrawn");
+            if *why == Withdrawal::Unused {
+                self.lapsed.insert(node.clone(), now);
+                let note = "The approval to restart containerd was not used in time and is withdrawn.".to_owned();
+                events.node(node, uid(node), true, "RestartApprovalWithdrawn", "Restart", note);
+            }
+        }
+        for Grant { node, plan } in grant {
+            let approval = Approval { plan: plan.clone(), approved_at: now };
+            self.write(node, uid(node), Some(approval), now).await?;
+            metrics.restarts_granted.inc();
+            tracing::info!(node, plan = plan.as_str(), "the restart of containerd is granted");
+            let note = format!("containerd may restart once to carry out the plan {plan}.");
+            events.node(node, uid(node), false, "RestartApproved", "Restart", note);
+        }
+        // After the grants: a crash between the two leaves a request that is then void.
+        for node in clear_requests {
+            self.clear_request(node, uid(node)).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &mut self,
+        node: &str,
+        uid: &str,
+        approval: Option<Approval>,
+        now: Timestamp,
+    ) -> Result<(), PassError> {
+        let granted = approval
+            .as_ref()
+            .map(|approval| RestartApproval { plan: approval.plan.to_string(), approved_at: Time(now) });
+        // A merge patch and not an apply: taking the only field of `spec` away by an apply leaves `spec: null`, which
+        // the schema refuses (seen on Kubernetes 1.34). With the uid, a NodeMirror made anew is another one.
+        let patch = serde_json::json!({"metadata": {"uid": uid}, "spec": {"restartApproval": granted}});
+        let params = PatchParams { field_manager: Some(field_manager::RESTARTS.to_owned()), ..PatchParams::default() };
+        let what = format!("writing the approval of the NodeMirror {node}");
+        let written = match self.node_mirrors.patch(node, &params, &Patch::Merge(&patch)).await {
+            Ok(written) => written,
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => return Ok(()),
+            Err(error) => return Err(PassError::api(what)(error)),
+        };
+        let generation = written.metadata.generation.unwrap_or_default();
+        self.written.insert(node.to_owned(), Written { uid: uid.to_owned(), generation, approval });
+        Ok(())
+    }
+
+    async fn clear_request(&mut self, node: &str, uid: &str) -> Result<(), PassError> {
+        let patch = serde_json::json!({"metadata": {"uid": uid, "annotations": {APPROVE_ANNOTATION: null}}});
+        let params = PatchParams { field_manager: Some(field_manager::RESTARTS.to_owned()), ..PatchParams::default() };
+        let what = format!("taking the request off the NodeMirror {node}");
+        match self.node_mirrors.patch_metadata(node, &params, &Patch::Merge(&patch)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(()),
+            Err(error) => Err(PassError::api(what)(error)),
+        }
+    }
+}
+
+fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// The nodes whose agent runs.
+pub(crate) fn alive_nodes(caches: &Caches) -> HashSet<String> {
+    caches.agents.with(|agents| {
+        agents.values().filter(|agent| agent.ready).map(|agent| agent.node.clone().into_string()).collect()
+    })
+}
+
+/// Whether any entry is for a node; nodes with the same labels are asked once.
+struct Matching<'b> {
+    bundle: &'b Bundle,
+    keys: BTreeSet<&'b str>,
+    known: HashMap<Labels, bool>,
+}
+
+impl<'b> Matching<'b> {
+    fn new(bundle: &'b Bundle) -> Self {
+        Self { bundle, keys: selector_keys(bundle), known: HashMap::new() }
+    }
+
+    fn matches(&mut self, labels: &crate::caches::CompactLabels) -> bool {
+        let labels = labels.project(&self.keys);
+        let bundle = self.bundle;
+        *self.known.entry(labels).or_insert_with_key(|labels| {
+            bundle.entries.iter().any(|e| e.node_selector.as_ref().is_none_or(|selector| matches(selector, labels)))
+        })
+    }
+}

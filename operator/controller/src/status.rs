@@ -1,0 +1,181 @@
+//! RegistryMirror status: written where it differs.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams},
+};
+use registry_mirror_core::{
+    compile::Compiled,
+    summary::{Known, Node, Rollout, selector_keys, status, tally},
+};
+use registry_mirror_crds::{RegistryMirror, RegistryMirrorStatus};
+
+use crate::{
+    caches::{Caches, ObjectRecord},
+    config::ControllerConfig,
+    contract::field_manager,
+    errors::PassError,
+    events::{Events, object_transitions},
+    metrics::{ConditionLabels, Metrics, StateLabels},
+    restart::alive_nodes,
+    rollout::RolloutState,
+};
+
+const CONCURRENCY: usize = 4;
+
+/// Writes what the nodes together say of each object.
+pub(crate) struct Reporter {
+    api: Api<RegistryMirror>,
+    /// The last status written, until the cache shows a newer object than the one that it was written over.
+    written: HashMap<String, Written>,
+}
+
+struct Written {
+    over: Option<String>,
+    status: RegistryMirrorStatus,
+}
+
+impl Reporter {
+    pub fn new(client: &Client) -> Self {
+        Self { api: Api::all(client.clone()), written: HashMap::new() }
+    }
+
+    pub fn forget(&mut self) {
+        self.written.clear();
+    }
+
+    /// Sums up and writes. How many objects were written.
+    pub async fn pass(
+        &mut self,
+        caches: &Caches,
+        config: &ControllerConfig,
+        compiled: &Compiled,
+        events: &Events,
+        metrics: &Metrics,
+    ) -> Result<usize, PassError> {
+        let due = self.due(caches, config, compiled, metrics);
+        let count = due.len();
+        let api = &self.api;
+        let writes = due.into_iter().map(|Due { object, old, status }| async move {
+            let name = object.metadata.name.clone().unwrap_or_default();
+            let manifest = serde_json::json!({
+                "apiVersion": RegistryMirror::api_version(&()),
+                "kind": RegistryMirror::kind(&()),
+                // With the uid a write to an object that was deleted and made anew fails.
+                "metadata": {"name": name, "uid": object.metadata.uid},
+                "status": status,
+            });
+            let params = PatchParams::apply(field_manager::STATUS).force();
+            let result = api.patch_status(&name, &params, &Patch::Apply(&manifest)).await;
+            (name, object, old, status, result)
+        });
+        let mut results = stream::iter(writes).buffer_unordered(CONCURRENCY);
+        let mut first_error = None;
+        while let Some((name, object, old, status, result)) = results.next().await {
+            match result {
+                Ok(_) => {
+                    let before = old.as_ref().map_or(&[][..], |old| &old.conditions);
+                    for transition in object_transitions(before, &status.conditions) {
+                        events.condition_changed(&object, &transition);
+                    }
+                    let over = object.metadata.resource_version.clone();
+                    self.written.insert(name, Written { over, status });
+                }
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+                Err(error) => {
+                    let what = format!("writing the status of the RegistryMirror {name}");
+                    first_error.get_or_insert_with(|| PassError::api(what)(error));
+                }
+            }
+        }
+        first_error.map_or(Ok(count), Err)
+    }
+
+    fn due(&mut self, caches: &Caches, config: &ControllerConfig, compiled: &Compiled, metrics: &Metrics) -> Vec<Due> {
+        let objects: Vec<Arc<RegistryMirror>> = caches.objects.with(|records| {
+            let read = records.values().filter_map(|record| match record {
+                ObjectRecord::Read(object) => Some(Arc::clone(object)),
+                ObjectRecord::Unreadable { .. } => None,
+            });
+            read.collect()
+        });
+        self.written.retain(|name, written| {
+            objects.iter().any(|object| {
+                object.metadata.name.as_deref() == Some(name) && object.metadata.resource_version == written.over
+            })
+        });
+        let state = RolloutState::read(caches);
+        let rollout = Rollout { mode: state.mode.unwrap_or(config.mode), policy: config.policy, paused: state.paused };
+        let alive = alive_nodes(caches);
+        let keys = selector_keys(&compiled.bundle);
+        let (tallies, conflicts) = caches.nodes.with(|nodes| {
+            caches.node_mirrors.with(|mirrors| {
+                let nodes: Vec<Node<'_>> = nodes
+                    .iter()
+                    .map(|(name, node)| Node {
+                        name,
+                        labels: node.labels.project(&keys),
+                        agent_alive: alive.contains(name),
+                        report: mirrors.get(name).and_then(|mirror| mirror.report.as_ref()),
+                    })
+                    .collect();
+                count_nodes(&nodes, metrics);
+                tally(&compiled.bundle, &nodes)
+            })
+        });
+        let positions: HashMap<&str, usize> =
+            compiled.bundle.entries.iter().enumerate().map(|(i, entry)| (entry.object.as_str(), i)).collect();
+        let now = Timestamp::now();
+        metrics.objects.clear();
+        let mut due = Vec::new();
+        for object in objects {
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            // Compiled before it came: the next pass has it.
+            let Some(verdict) = compiled.verdicts.get(name) else { continue };
+            let old = self.written.get(name).map(|written| &written.status).or(object.status.as_ref()).cloned();
+            let position = positions.get(name);
+            let known = Known {
+                object: &object,
+                verdict,
+                conflict: conflicts.get(name),
+                entry: position.and_then(|&position| compiled.bundle.entries.get(position)),
+                tally: position.and_then(|&position| tallies.get(position)),
+            };
+            let new = status(known, old.as_ref(), &rollout, now);
+            for condition in &new.conditions {
+                let labels = ConditionLabels { condition: condition.type_.clone(), status: condition.status.clone() };
+                metrics.objects.get_or_create(&labels).inc();
+            }
+            if old.as_ref() != Some(&new) {
+                due.push(Due { object, old, status: new });
+            }
+        }
+        due
+    }
+}
+
+struct Due {
+    object: Arc<RegistryMirror>,
+    old: Option<RegistryMirrorStatus>,
+    status: RegistryMirrorStatus,
+}
+
+fn count_nodes(nodes: &[Node<'_>], metrics: &Metrics) {
+    let mut counts: HashMap<&'static str, i64> = HashMap::new();
+    for node in nodes {
+        let state = match node.report {
+            _ if !node.agent_alive => "AgentNotReady",
+            None => "Unknown",
+            Some(report) => report.readiness.name(),
+        };
+        *counts.entry(state).or_default() += 1;
+    }
+    metrics.nodes.clear();
+    for (state, count) in counts {
+        metrics.nodes.get_or_create(&StateLabels { state }).set(count);
+    }
+}

@@ -1,0 +1,12 @@
+//! The controller against a real API server and etcd, without kubelets: Nodes are objects only, and each agent is
+//! played by the test, which writes the same status and Pod that an agent would.
+//!
+//! Needs `REGISTRY_MIRROR_TEST_KUBECONFIG`, an admin's kubeconfig of a cluster that the tests may do with as they like;
+//! without it each test says so and passes. `make test` sets it.
+
+mod bundle;
+mod cluster;
+mod leadership;
+mod nodes;
+mod restarts;
+mod status;

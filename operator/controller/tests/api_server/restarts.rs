@@ -1,0 +1,120 @@
+//! Approvals: within the budget, taken back, paused.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Patch, PatchParams};
+use registry_mirror_controller::contract;
+use registry_mirror_core::budget::{MaxUnavailable, Policy};
+use registry_mirror_crds::NodeMirror;
+use serde_json::json;
+
+use crate::cluster::{Cluster, Running, until};
+
+async fn with_nodes(names: &[&str], policy: Policy) -> Option<(Cluster, Running)> {
+    let cluster = Cluster::clean().await?;
+    let mut config = cluster.config("a");
+    config.max_unavailable = MaxUnavailable::Nodes(1);
+    config.policy = policy;
+    let controller = cluster.start(config);
+    cluster.mirror("hub", json!({"registry": "docker.io", "mirrors": [{"url": "https://a.example.com"}]})).await;
+    until("the object", || async { cluster.objects_of_bundle().await.filter(|names| names == &["hub"]) }).await;
+    for node in names {
+        cluster.node(node, json!({}), json!([])).await;
+        cluster.agent_pod(node, true).await;
+    }
+    for node in names {
+        cluster.report_pending(node, &format!("plan-{node}")).await;
+    }
+    Some((cluster, controller))
+}
+
+async fn approved(cluster: &Cluster, expected: &[&str]) {
+    until(&format!("{expected:?} and no other is approved"), || async {
+        (cluster.approved().await == expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_node_at_a_time() {
+    let Some((cluster, controller)) = with_nodes(&["n1", "n2", "n3"], Policy::Automatic).await else { return };
+    let mut done = Vec::new();
+    for _ in 0..3 {
+        let now = until("one is approved", || async { Some(cluster.approved().await).filter(|names| !names.is_empty()) }).await;
+        assert_eq!(now.len(), 1, "never more than one: {now:?}");
+        let node = now[0].clone();
+        assert!(!done.contains(&node), "{node} is approved again");
+        let plan = cluster.node_mirror(&node).await.spec.restart_approval.expect("approved").plan;
+        assert_eq!(plan, format!("plan-{node}"));
+        cluster.report_ready(&node).await;
+        until("it is taken back once used", || async { (!cluster.approved().await.contains(&node)).then_some(()) }).await;
+        done.push(node);
+    }
+    cluster.tells("hub", "Programmed=True Programmed").await;
+    assert!(cluster.approved().await.is_empty());
+    controller.stop().await.expect("it stops in order");
+}
+
+#[tokio::test]
+async fn a_failure_pauses_until_resume_and_the_failed_node_comes_last() {
+    let Some((cluster, controller)) = with_nodes(&["n1", "n2"], Policy::Automatic).await else { return };
+    approved(&cluster, &["n1"]).await;
+    cluster.report_failed("n1", "plan-n1").await;
+    let rollout = until("the pause", || async { cluster.rollout().await.filter(|data| data.get("paused").is_some_and(|p| p == "true")) }).await;
+    assert_eq!((rollout["node"].as_str(), rollout["plan"].as_str()), ("n1", "plan-n1"));
+    assert_eq!(rollout["reason"], "RestartFailed on n1.");
+    approved(&cluster, &[]).await;
+    cluster.tells("hub", "Programmed=False NodesFailed").await;
+
+    // A new controller keeps the pause.
+    controller.stop().await.expect("it stops in order");
+    let mut config = cluster.config("b");
+    config.max_unavailable = MaxUnavailable::Nodes(1);
+    let controller = cluster.start(config);
+    cluster.mirror("quay", json!({"registry": "quay.io", "mirrors": [{"url": "https://a.example.com"}]})).await;
+    until("the new controller works", || async { cluster.objects_of_bundle().await.filter(|names| names.len() == 2) }).await;
+    assert!(cluster.approved().await.is_empty());
+
+    resume(&cluster).await;
+    approved(&cluster, &["n2"]).await;
+    cluster.report_ready("n2").await;
+    approved(&cluster, &["n1"]).await;
+    // it fails again: paused again, by the same node and plan
+    cluster.report_failed("n1", "plan-n1").await;
+    until("the second pause", || async { cluster.rollout().await.filter(|data| data["paused"] == "true") }).await;
+    approved(&cluster, &[]).await;
+    resume(&cluster).await;
+    approved(&cluster, &["n1"]).await;
+    cluster.report_ready("n1").await;
+    approved(&cluster, &[]).await;
+    assert_eq!(cluster.rollout().await.map(|data| data["paused"].clone()).as_deref(), Some("false"));
+    controller.stop().await.expect("it stops in order");
+}
+
+async fn resume(cluster: &Cluster) {
+    let patch = json!({"data": {"paused": "false"}});
+    let params = PatchParams::default();
+    let api = cluster.here::<ConfigMap>();
+    api.patch(contract::ROLLOUT_CONFIG_MAP, &params, &Patch::Merge(patch)).await.expect("resumed");
+}
+
+#[tokio::test]
+async fn manual_waits_for_approve() {
+    let Some((cluster, controller)) = with_nodes(&["n1", "n2"], Policy::Manual).await else { return };
+    cluster.tells("hub", "Programmed=False RestartPending").await;
+    assert!(cluster.approved().await.is_empty());
+    let annotate = |plan: &str| json!({"metadata": {"annotations": {contract::APPROVE_ANNOTATION: plan}}});
+    let api = cluster.all::<NodeMirror>();
+    let params = PatchParams::default();
+    api.patch("n1", &params, &Patch::Merge(annotate("another plan"))).await.expect("annotated");
+    api.patch("n2", &params, &Patch::Merge(annotate("plan-n2"))).await.expect("annotated");
+    approved(&cluster, &["n2"]).await;
+    for node in ["n1", "n2"] {
+        until("the request is taken off", || async {
+            let annotations = api.get(node).await.ok()?.metadata.annotations.unwrap_or_default();
+            (!annotations.contains_key(contract::APPROVE_ANNOTATION)).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(cluster.approved().await, ["n2"]);
+    controller.stop().await.expect("it stops in order");
+}

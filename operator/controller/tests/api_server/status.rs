@@ -1,0 +1,127 @@
+//! RegistryMirror status and Events.
+
+use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event};
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
+use registry_mirror_crds::{NodeMirror, RegistryMirror};
+use serde_json::json;
+
+use crate::cluster::{Cluster, until};
+
+#[tokio::test]
+async fn counts_nodes_and_a_dead_agents_last_word_does_not_count() {
+    let Some(cluster) = Cluster::clean().await else { return };
+    let controller = cluster.start(cluster.config("a"));
+    let spec = json!({"registry": "docker.io",
+        "mirrors": [{"url": "https://a.example.com"}, {"url": "https://b.example.com"}]});
+    cluster.mirror("hub", spec).await;
+    until("the object", || async { cluster.objects_of_bundle().await.filter(|names| names == &["hub"]) }).await;
+    for node in ["n1", "n2"] {
+        cluster.node(node, json!({}), json!([])).await;
+        cluster.agent_pod(node, true).await;
+        cluster.report_ready(node).await;
+    }
+    cluster.tells("hub", "Programmed=True Programmed").await;
+    let object = cluster.all::<RegistryMirror>().get("hub").await.expect("the object");
+    let status = object.status.expect("a status");
+    assert_eq!(status.nodes.as_ref().map(|nodes| nodes.summary.as_str()), Some("2/2"));
+    assert_eq!(status.mirror_summary.as_deref(), Some("https://a.example.com +1"));
+    assert_eq!(status.reason, None);
+    assert_eq!(status.observed_generation, object.metadata.generation);
+    let mirrors: Vec<_> = status.mirrors.iter().map(|m| (m.url.as_str(), m.healthy_nodes)).collect();
+    assert_eq!(mirrors, [("https://a.example.com", 2), ("https://b.example.com", 2)]);
+
+    cluster.agent_pod("n2", false).await;
+    cluster.tells("hub", "Programmed=False AgentsNotReady").await;
+    assert_eq!(cluster.told("hub").await.map(|(_, summary)| summary).as_deref(), Some("1/2"));
+    cluster.agent_pod("n2", true).await;
+    cluster.tells("hub", "Programmed=True Programmed").await;
+
+    // Events tell it once.
+    let events: Api<Event> = Api::namespaced(cluster.client.clone(), "default");
+    let told = || async {
+        let list = events.list(&ListParams::default()).await.ok()?;
+        let mut told: Vec<_> = list
+            .items
+            .into_iter()
+            .filter(|event| event.regarding.as_ref().and_then(|about| about.uid.as_ref()) == object.metadata.uid.as_ref())
+            .filter_map(|event| event.reason)
+            .collect();
+        told.sort();
+        Some(told)
+    };
+    until("the Events", || async { told().await.filter(|told| told.contains(&"AgentsNotReady".to_owned())) }).await;
+    let told = told().await.expect("Events");
+    assert_eq!(told.iter().filter(|reason| *reason == "AgentsNotReady").count(), 1, "{told:?}");
+    assert!(told.contains(&"Accepted".to_owned()) && told.contains(&"Programmed".to_owned()), "{told:?}");
+    controller.stop().await.expect("it stops in order");
+}
+
+#[tokio::test]
+async fn conflicts_and_bad_references_are_told() {
+    let Some(cluster) = Cluster::clean().await else { return };
+    let controller = cluster.start(cluster.config("a"));
+    until("the bundle", || cluster.bundle()).await;
+    for (node, region) in [("n1", "north"), ("n2", "south")] {
+        cluster.node(node, json!({"region": region}), json!([])).await;
+    }
+    let mirrors = json!([{"url": "https://a.example.com"}]);
+    let north = json!({"registry": "docker.io", "mirrors": mirrors, "nodeSelector": {"matchLabels": {"region": "north"}}});
+    // objects of one second stand in the order of their names
+    cluster.mirror("a-north", north).await;
+    cluster.mirror("b-all", json!({"registry": "docker.io", "mirrors": mirrors})).await;
+    cluster.mirror("c-all", json!({"registry": "docker.io", "mirrors": mirrors})).await;
+    cluster.tells("b-all", "Accepted=True Conflict").await;
+    cluster.tells("c-all", "Accepted=False Conflict").await;
+    cluster.tells("a-north", "Accepted=True Accepted").await;
+
+    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"},
+        "data": {"ca.crt": "-----BEGIN CERTIFICATE-----\nnone\n"}});
+    let api = cluster.here::<ConfigMap>();
+    api.patch("ca", &PatchParams::apply("test").force(), &Patch::Apply(config_map)).await.expect("taken");
+    let spec = json!({"registry": "quay.io", "mirrors": [{"url": "https://a.example.com",
+        "tls": {"caRef": {"kind": "ConfigMap", "name": "ca"}}}]});
+    cluster.mirror("quay", spec).await;
+    cluster.tells("quay", "ResolvedRefs=False RefMalformed").await;
+    controller.stop().await.expect("it stops in order");
+}
+
+#[tokio::test]
+async fn an_idle_controller_writes_nothing() {
+    let Some(cluster) = Cluster::clean().await else { return };
+    let controller = cluster.start(cluster.config("a"));
+    cluster.mirror("hub", json!({"registry": "docker.io", "mirrors": [{"url": "https://a.example.com"}]})).await;
+    cluster.node("n1", json!({}), json!([])).await;
+    cluster.agent_pod("n1", true).await;
+    until("the object", || async { cluster.objects_of_bundle().await.filter(|names| names == &["hub"]) }).await;
+    cluster.report_ready("n1").await;
+    cluster.tells("hub", "Programmed=True Programmed").await;
+
+    let versions = || async {
+        let version = |meta: kube::core::ObjectMeta| meta.resource_version.unwrap_or_default();
+        let secret = cluster.here::<k8s_openapi::api::core::v1::Secret>();
+        let mut versions = vec![
+            version(secret.get("registry-mirror-bundle").await.expect("the Secret").metadata),
+            version(cluster.all::<RegistryMirror>().get("hub").await.expect("the object").metadata),
+            version(cluster.all::<NodeMirror>().get("n1").await.expect("the NodeMirror").metadata),
+        ];
+        versions.push(version(cluster.here::<ConfigMap>().get("registry-mirror-rollout").await.expect("it").metadata));
+        versions
+    };
+    let before = versions().await;
+    // Three renewals of nothing: a controller that wrote at each pass would have written by now.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(versions().await, before);
+    // A new start writes nothing either.
+    controller.stop().await.expect("it stops in order");
+    let controller = cluster.start(cluster.config("a"));
+    let quay = json!({"registry": "quay.io", "mirrors": [{"url": "https://a.example.com"}]});
+    cluster.mirror("quay", quay).await;
+    until("it works", || async { cluster.objects_of_bundle().await.filter(|names| names.len() == 2) }).await;
+    let after = versions().await;
+    assert_ne!(after[0], before[0], "the bundle has changed");
+    assert_eq!(after[2..], before[2..]);
+    controller.stop().await.expect("it stops in order");
+}
