@@ -1,0 +1,83 @@
+//! `registry-mirror approve NODE…`: grants the restart that each node waits for.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use registry_mirror_controller::contract::APPROVE_ANNOTATION;
+use registry_mirror_crds::{NodeMirror, condition};
+use serde_json::json;
+
+use super::ClusterArgs;
+use crate::exit::Exit;
+
+/// Grants the pending restart of containerd on nodes, under `restart.policy: Manual`. The controller carries it out
+/// within `maxUnavailable`.
+#[derive(Debug, Args)]
+pub struct ApproveArgs {
+    /// The nodes.
+    #[arg(required_unless_present = "all")]
+    nodes: Vec<String>,
+    /// Every node that waits.
+    #[arg(long, conflicts_with = "nodes")]
+    all: bool,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// Annotates each NodeMirror with the plan that its agent waits with.
+///
+/// # Errors
+/// Where the cluster cannot be reached or a named node waits for nothing.
+pub async fn run(args: ApproveArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
+    let ApproveArgs { nodes, all, cluster } = args;
+    let api: Api<NodeMirror> = Api::all(cluster.client().await?);
+    let named = if all {
+        let list = api.list(&Default::default()).await.context("the NodeMirrors could not be listed")?;
+        let waiting: Vec<NodeMirror> = list.items.into_iter().filter(|mirror| pending_plan(mirror).is_some()).collect();
+        if waiting.is_empty() {
+            writeln!(out, "No node waits for a restart.")?;
+        }
+        waiting
+    } else {
+        let mut named = Vec::new();
+        for node in &nodes {
+            named.push(api.get(node).await.with_context(|| {
+                format!("the NodeMirror of node {node} could not be read; see `kubectl get nodemirrors`")
+            })?);
+        }
+        named
+    };
+    let mut refused = Vec::new();
+    for mirror in named {
+        let name = mirror.metadata.name.clone().unwrap_or_default();
+        let Some(plan) = pending_plan(&mirror) else {
+            refused.push(name);
+            continue;
+        };
+        let patch = json!({ "metadata": { "annotations": { APPROVE_ANNOTATION: plan } } });
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .with_context(|| format!("the NodeMirror of node {name} could not be annotated"))?;
+        writeln!(out, "nodemirror/{name}: restart approved (plan {plan})")?;
+    }
+    if !refused.is_empty() {
+        bail!("nothing to approve on {}: no restart is pending there", refused.join(", "));
+    }
+    Ok(Exit::Done)
+}
+
+/// The plan that a node waits with.
+fn pending_plan(mirror: &NodeMirror) -> Option<&str> {
+    let status = mirror.status.as_ref()?;
+    let waits = status
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == condition::RESTART_PENDING && condition.status == "True");
+    let plan = status.plan.as_ref().filter(|plan| plan.restart)?;
+    waits.then_some(plan.hash.as_str())
+}

@@ -1,0 +1,144 @@
+//! `registry-mirror import`: what others configured, as RegistryMirror objects.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use registry_mirror_core::{
+    config_toml,
+    containerd::Version,
+    import::{self, Imported, RegistryFile},
+    plan::config::DEFAULT_DIRECTORY,
+};
+use registry_mirror_host::root::HostRoot;
+use serde::Serialize;
+
+use crate::{
+    exit::Exit,
+    objects::{Objects, note},
+};
+
+/// Prints RegistryMirror objects, and Secrets for credentials and keys, that do what a file of others does.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// What PATH is.
+    format: Format,
+    /// registries.yaml of K3s or RKE2, config.toml of containerd, a certs.d directory, or daemon.json of Docker.
+    path: PathBuf,
+    /// The operator's namespace: Secrets come out in it.
+    #[arg(long, short = 'n', default_value = "registry-mirror-system")]
+    namespace: String,
+    /// The containerd that reads the file.
+    #[arg(long, value_name = "VERSION", default_value = "1.7.0")]
+    containerd_version: Version,
+    /// Certificates that the file names are read below this directory.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    host_root: PathBuf,
+    /// Leave out what a RegistryMirror cannot express, with a note for each. Without it nothing is printed then.
+    #[arg(long)]
+    leave_out: bool,
+}
+
+/// What a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// registries.yaml of K3s or RKE2.
+    K3s,
+    /// The registry.mirrors, .configs and .auths tables of containerd's config.toml.
+    Containerd,
+    /// A directory of hosts.toml files.
+    #[value(name = "certs.d")]
+    CertsD,
+    /// daemon.json of Docker.
+    Docker,
+}
+
+/// Prints the objects as YAML.
+///
+/// # Errors
+/// For what cannot be read, and for what cannot be expressed.
+pub fn run(args: &ImportArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
+    let ImportArgs { format, path, namespace, containerd_version, host_root, leave_out } = args;
+    let files = HostRoot::open(host_root)?;
+    let text = || fs::read_to_string(path).with_context(|| format!("file {} could not be read as text", path.display()));
+    let imported = match format {
+        Format::K3s => import::k3s(&text()?, &files, namespace)?,
+        Format::Docker => import::docker(&text()?, namespace)?,
+        Format::CertsD => import::certs_d(&registries(path, host_root)?, *containerd_version, &files, namespace)?,
+        Format::Containerd => containerd(path, *containerd_version, &files, namespace)?,
+    };
+    let Imported { mirrors, secrets, left_out } = &imported;
+    if !left_out.is_empty() && !leave_out {
+        bail!(
+            "{} holds what a RegistryMirror cannot express; with --leave-out the rest is printed:\n{}",
+            path.display(),
+            left_out.join("\n")
+        );
+    }
+    left_out.iter().for_each(|sentence| note(sentence));
+    if mirrors.is_empty() {
+        bail!("{} names no mirror and no settings of a registry", path.display());
+    }
+    let text = documents(mirrors)? + &documents(secrets)?;
+    // What is printed must be what the controller takes.
+    let mut objects = Objects::default();
+    objects.read_text("the result", &text, namespace)?;
+    objects.compile(namespace).context("the result would be refused")?;
+    write!(out, "{}", text.trim_start_matches("---\n"))?;
+    Ok(Exit::Done)
+}
+
+fn documents<T: Serialize>(objects: &[T]) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for object in objects {
+        text.push_str("---\n");
+        text.push_str(&serde_saphyr::to_string(object).context("writing YAML")?);
+    }
+    Ok(text)
+}
+
+/// The hosts.toml files of a directory, with their paths as the host sees them.
+fn registries(directory: &Path, host_root: &Path) -> anyhow::Result<Vec<RegistryFile>> {
+    let shown = directory.display();
+    let directory = fs::canonicalize(directory).with_context(|| format!("directory {shown} could not be read"))?;
+    let host_root = fs::canonicalize(host_root).with_context(|| format!("{} is not there", host_root.display()))?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| format!("directory {shown} could not be read"))? {
+        let entry = entry.with_context(|| format!("directory {shown} could not be read"))?;
+        let file = entry.path().join("hosts.toml");
+        if !file.is_file() {
+            continue;
+        }
+        let text = fs::read_to_string(&file).with_context(|| format!("file {} could not be read", file.display()))?;
+        let path = match file.strip_prefix(&host_root) {
+            Ok(beneath) => Path::new("/").join(beneath),
+            Err(_) => file,
+        };
+        found.push(RegistryFile { directory: entry.file_name().to_string_lossy().into_owned(), path, text });
+    }
+    if found.is_empty() {
+        bail!("directory {shown} holds no REGISTRY/hosts.toml");
+    }
+    found.sort_by(|a, b| a.directory.cmp(&b.directory));
+    Ok(found)
+}
+
+fn containerd(path: &Path, version: Version, files: &HostRoot, namespace: &str) -> anyhow::Result<Imported> {
+    let shown = path.display();
+    let main = fs::canonicalize(path).with_context(|| format!("file {shown} could not be read"))?;
+    // Its imports stand where it says, on this machine; certificates below the host root.
+    let config = config_toml::load(&main, version, &HostRoot::open(Path::new("/"))?)?;
+    if config.analyze().in_the_way().is_none() {
+        bail!(
+            "{shown} has no registry.mirrors and no registry.configs that containerd {version} reads; for a directory \
+             of hosts.toml files use `import certs.d DIR`"
+        );
+    }
+    // The date goes into comments of an edit that is not made.
+    let (_, registries) = config_toml::migrate(&config, Path::new(DEFAULT_DIRECTORY), "")?;
+    Ok(import::containerd(&registries, files, namespace)?)
+}

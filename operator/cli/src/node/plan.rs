@@ -1,0 +1,183 @@
+//! `registry-mirror node plan`: what a host needs, and why. Nothing is touched.
+
+use std::{io::Write, path::PathBuf};
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use registry_mirror_agent::node::{Preview, Step, plan_facts};
+use registry_mirror_core::{bundle::Bundle, slice::slice};
+use registry_mirror_crds::PlanChange;
+use serde::Serialize;
+use tabwriter::TabWriter;
+
+use super::{
+    diff::{Secrets, diff},
+    host::HostArgs,
+};
+use crate::{
+    exit::Exit,
+    objects::{ObjectArgs, note},
+};
+
+/// Shows what a host needs; without FILE, what its containerd's configuration needs. Exits with 3 where something would
+/// change, with 0 where nothing would.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    host: HostArgs,
+    #[command(flatten)]
+    objects: ObjectArgs,
+    /// The output's form.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Output,
+    /// Show the values of credentials in the diff; for root on the host itself.
+    #[arg(long)]
+    show_secrets: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+    Yaml,
+}
+
+/// The plan as programs read it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Plan {
+    kind: &'static str,
+    restart: bool,
+    reason: String,
+    config_file: String,
+    directory: Option<PathBuf>,
+    changes: Vec<PlanChange>,
+    registries: Vec<Registry>,
+    files: Vec<File>,
+}
+
+/// A registry that an object names.
+#[derive(Debug, Serialize)]
+struct Registry {
+    registry: String,
+    object: String,
+    mirrors: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// A file in the directory that would change.
+#[derive(Debug, Serialize)]
+struct File {
+    action: &'static str,
+    path: PathBuf,
+}
+
+/// Prints the plan.
+///
+/// # Errors
+/// For what cannot be read.
+pub async fn run(args: PlanArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
+    let PlanArgs { host: which, objects, output, show_secrets } = args;
+    let secrets = match show_secrets {
+        false => Secrets::Hidden,
+        true if output == Output::Table && which.is_here() && is_root() => Secrets::Shown,
+        true => bail!("--show-secrets is for root on the host itself, with the output `table`"),
+    };
+    let mine = if objects.files.is_empty() { None } else { Some(slice_of(&objects)?) };
+    let mut host = which.open().await?;
+    let preview = host.preview(mine.as_ref()).await?;
+    match output {
+        Output::Table => table(&preview, secrets, out)?,
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut *out, &as_data(&preview))?;
+            writeln!(out)?;
+        }
+        Output::Yaml => write!(out, "{}", serde_saphyr::to_string(&as_data(&preview))?)?,
+    }
+    Ok(if has_changes(&preview) { Exit::ChangesFound } else { Exit::Done })
+}
+
+/// The objects that are for a node with these labels; the others are named on stderr.
+pub fn slice_of(objects: &ObjectArgs) -> anyhow::Result<Bundle> {
+    let bundle = objects.bundle()?;
+    let mine = slice(&bundle, &objects.labels());
+    for entry in &bundle.entries {
+        if mine.entries.iter().any(|chosen| chosen.object == entry.object) {
+            continue;
+        }
+        match mine.entries.iter().find(|chosen| chosen.registry == entry.registry) {
+            Some(winner) => note(&format!(
+                "RegistryMirror `{}` gives way to `{}`, which is for {} too and comes first",
+                entry.object, winner.object, entry.registry
+            )),
+            None => note(&format!(
+                "RegistryMirror `{}` is not for a node with these labels: give the node's labels with --node-label",
+                entry.object
+            )),
+        }
+    }
+    Ok(mine)
+}
+
+fn is_root() -> bool {
+    registry_mirror_host::certs_d::writer_uid() == 0
+}
+
+fn has_changes(preview: &Preview) -> bool {
+    preview.plan.needs_restart() || !preview.steps.is_empty()
+}
+
+fn as_data(preview: &Preview) -> Plan {
+    let facts = plan_facts(&preview.plan);
+    let registries = preview.registries.iter().map(|facts| Registry {
+        registry: facts.registry.clone(),
+        object: facts.object.clone(),
+        mirrors: facts.mirrors.iter().map(|mirror| mirror.url.clone()).collect(),
+        error: facts.error.clone(),
+    });
+    Plan {
+        kind: facts.kind.name(),
+        restart: facts.restart,
+        reason: facts.reason,
+        config_file: preview.containerd.config_file.clone(),
+        directory: preview.directory.clone(),
+        changes: facts.changes,
+        registries: registries.collect(),
+        files: preview.steps.iter().map(|step| File { action: step.what.verb(), path: step.path.clone() }).collect(),
+    }
+}
+
+fn table(preview: &Preview, secrets: Secrets, out: &mut impl Write) -> anyhow::Result<()> {
+    let Preview { containerd, plan, directory, registries, steps, remarks } = preview;
+    let mut rows = TabWriter::new(Vec::new()).padding(3);
+    let restart = if plan.needs_restart() { "yes, once" } else { "no" };
+    writeln!(rows, "PLAN\t{}", plan.kind())?;
+    writeln!(rows, "REASON\t{}", plan.reason())?;
+    writeln!(rows, "CONTAINERD\t{}, {} ({})", containerd.version, containerd.distribution, containerd.evidence)?;
+    writeln!(rows, "CONFIG FILE\t{}", containerd.config_file)?;
+    if let Some(directory) = directory {
+        writeln!(rows, "DIRECTORY\t{}", directory.display())?;
+    }
+    writeln!(rows, "RESTART\t{restart}")?;
+    out.write_all(&rows.into_inner().map_err(|error| anyhow::anyhow!("{error}"))?)?;
+    if let Some(edit) = plan.edit() {
+        write!(out, "\n{}", diff(edit, secrets))?;
+    }
+    if !steps.is_empty() {
+        writeln!(out)?;
+    }
+    for Step { directory: _, what, path } in steps {
+        writeln!(out, "{} {}", what.verb(), path.display())?;
+    }
+    let errors = registries.iter().filter_map(|facts| Some((&facts.object, facts.error.as_ref()?)));
+    if plan.directory().is_some() {
+        for (object, error) in errors {
+            note(&format!("RegistryMirror `{object}`: {error}"));
+        }
+    }
+    for remark in remarks {
+        note(remark.trim_end_matches('.'));
+    }
+    Ok(())
+}
