@@ -1,0 +1,148 @@
+//! The description of a node: values only.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// What a node is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Its name in the cluster and on the command line.
+    pub name: String,
+    /// The release of containerd, one of [`crate::pins`].
+    pub containerd: String,
+    /// Its config.toml.
+    pub config: Config,
+    /// Labels with which the kubelet registers.
+    pub labels: BTreeMap<String, String>,
+    /// More files; they replace the test bed's own ones (units, /etc/hosts, ...).
+    pub files: Vec<NodeFile>,
+}
+
+/// A node's `/etc/containerd/config.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Config {
+    /// [`crate::containerd_config::for_version`].
+    Default,
+    /// No such file.
+    Absent,
+    /// This text.
+    Text(String),
+}
+
+/// A file on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFile {
+    /// Absolute path.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// What it holds.
+    pub content: Vec<u8>,
+}
+
+impl NodeSpec {
+    /// A node with the default configuration of its containerd.
+    #[must_use]
+    pub fn new(name: &str, containerd: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            containerd: containerd.to_owned(),
+            config: Config::Default,
+            labels: BTreeMap::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Another config.toml.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// One more file.
+    #[must_use]
+    pub fn file(mut self, path: &str, mode: u32, content: impl Into<Vec<u8>>) -> Self {
+        self.files.push(NodeFile { path: path.to_owned(), mode, content: content.into() });
+        self
+    }
+
+    /// One more label.
+    #[must_use]
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Reads `NAME=CONTAINERD[,config=FILE][,label=KEY=VALUE]...`; `config=none` is a node without config.toml.
+    ///
+    /// # Errors
+    /// When the text has another form, or FILE cannot be read.
+    pub fn parse(text: &str) -> Result<Self> {
+        let form = "NAME=CONTAINERD[,config=FILE|none][,label=KEY=VALUE]...";
+        let mut parts = text.split(',');
+        let Some((name, containerd)) = parts.next().and_then(|first| first.split_once('=')) else {
+            bail!("`{text}` does not describe a node: write {form}, for example node1=2.4.2");
+        };
+        check_name("a node", name)?;
+        let mut spec = Self::new(name, containerd);
+        for part in parts {
+            match part.split_once('=') {
+                Some(("config", "none")) => spec.config = Config::Absent,
+                Some(("config", file)) => {
+                    spec.config = Config::Text(
+                        fs::read_to_string(file)
+                            .with_context(|| format!("the config.toml {file} of {name} cannot be read"))?,
+                    );
+                }
+                Some(("label", label)) => {
+                    let Some((key, value)) = label.split_once('=') else {
+                        bail!("the label `{label}` of {name} has no value: write label=KEY=VALUE")
+                    };
+                    spec = spec.label(key, value);
+                }
+                _ => bail!("`{part}` is not known in the description of {name}: write {form}"),
+            }
+        }
+        Ok(spec)
+    }
+}
+
+/// Refuses names that cannot be part of a host name, a path and a network interface alike.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
+    let fits = !name.is_empty()
+        && name.len() <= 20
+        && name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-')
+        && name.starts_with(|letter: char| letter.is_ascii_lowercase());
+    if !fits {
+        bail!("`{name}` cannot be the name of {what}: up to 20 lower-case letters, digits and hyphens, a letter first");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_in_one_word() {
+        let spec = NodeSpec::parse("node1=1.6.20,config=none,label=region=cn-north").unwrap();
+        assert_eq!(spec, NodeSpec::new("node1", "1.6.20").config(Config::Absent).label("region", "cn-north"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, part) in [
+            ("node1", "NAME=CONTAINERD"),
+            ("Node=2.4.2", "lower-case"),
+            ("a=2.4.2,x=y", "`x=y`"),
+            ("a=2.4.2,label=b", "no value"),
+        ] {
+            let error = NodeSpec::parse(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}
