@@ -1,0 +1,146 @@
+# Each target with `##` is shown by `make`.
+SHELL := /bin/sh
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+BED ?= dev
+CACHE := $(or $(RMO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/registry-mirror-operator)
+STATE := $(or $(RMO_STATE),/run/registry-mirror-operator-testbed)
+# rustc's name for this machine; .cargo/config.toml makes cargo use it as a directory.
+TRIPLE = $(shell rustc --print host-tuple)
+BINARY = target/$(TRIPLE)/release/registry-mirror
+TESTBED = target/$(TRIPLE)/debug/testbed
+
+# What cargo needs beside Rust itself: a C compiler for the TLS library, protoc for the container runtime interface.
+CARGO_PACKAGES := gcc libc6-dev protobuf-compiler
+IMAGE_PACKAGES := buildah
+
+# Installs those of the Debian packages $(1) that are missing.
+define install
+missing=$$(for package in $(1); do \
+    dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || printf '%s ' $$package; done); \
+if [ -n "$$missing" ]; then \
+    command -v apt-get >/dev/null || { echo "this is no Debian: install what Debian calls $$missing yourself" >&2; exit 1; }; \
+    [ "$$(id -u)" = 0 ] || { echo "these packages are missing, and only root can install them: $$missing" >&2; exit 1; }; \
+    echo "installing $$missing"; \
+    export DEBIAN_FRONTEND=noninteractive; \
+    apt-get install -y -q --no-install-recommends $$missing >/dev/null 2>&1 || \
+    { apt-get update -q && apt-get install -y -q --no-install-recommends $$missing; }; \
+fi
+endef
+
+.PHONY: help
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
+
+##
+## For users
+
+.PHONY: demo
+demo: testbed-build ## show the main job on a real two-node cluster on this machine (needs root); leaves it up
+	$(CARGO) run -q -p e2e --bin demo
+
+.PHONY: test
+test: check test-chart test-api test-e2e ## every test; what .ci/run calls (needs root)
+
+.PHONY: bench
+bench: testbed-build ## the figures: latency against a bare client, restart, memory, sizes (needs root)
+	$(CARGO) run -q -p e2e --bin bench
+
+.PHONY: image
+image: release ## the operator's image, build/image.tar (OCI archive), and its compressed size
+	@$(call install,$(IMAGE_PACKAGES))
+	@set -eu; mkdir -p build; storage=$$(mktemp -d); trap 'rm -rf "$$storage"' EXIT; \
+	buildah() { command buildah --root "$$storage/root" --runroot "$$storage/run" --storage-driver vfs "$$@"; }; \
+	install -D -m 0555 $(BINARY) "$$storage/registry-mirror"; \
+	version=$$($(CARGO) pkgid -p registry-mirror-operator | sed 's/.*[#@]//'); \
+	container=$$(buildah from scratch); \
+	buildah copy --quiet "$$container" "$$storage/registry-mirror" /registry-mirror >/dev/null; \
+	buildah config --user 65532:65532 --entrypoint '["/registry-mirror"]' \
+	    --label org.opencontainers.image.title=registry-mirror-operator \
+	    --label org.opencontainers.image.version="$$version" \
+	    --label org.opencontainers.image.licenses=Apache-2.0 "$$container"; \
+	rm -f build/image.tar; \
+	buildah commit --quiet --rm --timestamp 0 --disable-compression=false "$$container" \
+	    "oci-archive:build/image.tar:registry-mirror-operator:$$version" >/dev/null; \
+	printf 'build/image.tar: %s bytes compressed (the binary: %s bytes)\n' \
+	    "$$(stat -c %s build/image.tar)" "$$(stat -c %s $(BINARY))"
+
+##
+## For developers
+
+.PHONY: deps
+deps: ## install the Debian packages that are missing
+	@$(call install,$(CARGO_PACKAGES))
+
+.PHONY: check
+check: deps ## format, lints, unit tests: all that needs neither root nor a cluster
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
+	$(MAKE) test-unit
+
+.PHONY: test-unit
+test-unit: deps ## unit tests
+	$(CARGO) test -q --workspace --exclude e2e
+	$(CARGO) test -q -p e2e --lib --bins
+
+.PHONY: test-chart
+test-chart: testbed-build ## the chart: lint, rendered objects, refused values
+	tests/chart/run
+
+.PHONY: test-api
+test-api: testbed-build ## CRDs, chart and controller against a real API server (needs root)
+	@trap '$(TESTBED) --name api down' EXIT; set -eu; \
+	$(TESTBED) --name api up --no-nodes; \
+	helm=$$(ls -td $(CACHE)/helm-*/helm | head -n 1); \
+	kubectl=$$(ls -td $(CACHE)/kubernetes-*/kubectl | head -n 1); \
+	kubeconfig=$(STATE)/api/kubeconfig; \
+	$(TESTBED) --name api net -- env HELM=$$helm KUBECTL=$$kubectl KUBECONFIG=$$kubeconfig tests/chart/api; \
+	$(TESTBED) --name api net -- env \
+	    REGISTRY_MIRROR_TEST_KUBECTL=$$kubectl REGISTRY_MIRROR_TEST_KUBECONFIG=$$kubeconfig \
+	    $(CARGO) test -q --offline -p registry-mirror-crds -p registry-mirror-controller
+
+.PHONY: test-e2e
+test-e2e: testbed-build ## the operator on two real nodes
+	$(CARGO) test -p e2e --test scenarios
+
+.PHONY: crds
+crds: deps ## write crds/*.yaml from the types
+	$(CARGO) run -q -p registry-mirror-crds --example crdgen crds
+
+.PHONY: chart
+chart: crds ## copy the CRDs into the chart
+	cp crds/*.yaml charts/registry-mirror-operator/files/crds/
+
+.PHONY: release
+release: deps ## the static binary, optimised for size
+	$(CARGO) build --release -p registry-mirror-operator
+
+# Not part of `make test`: cargo-deny takes minutes to build, and the advisories come from the network.
+CARGO_DENY := 0.20.2
+DENY := $(CACHE)/cargo-deny/bin/cargo-deny
+.PHONY: deny
+deny: ## licences, sources and advisories of all dependencies (builds cargo-deny into the cache once)
+	@$(DENY) --version 2>/dev/null | grep -q $(CARGO_DENY) || \
+	    (cd / && $(CARGO) install -q --locked cargo-deny --version $(CARGO_DENY) --root $(CACHE)/cargo-deny)
+	$(DENY) check --hide-inclusion-graph licenses bans sources
+	$(DENY) check advisories
+
+.PHONY: testbed-build
+testbed-build: deps
+	@$(CARGO) build -q -p testbed
+	@$(TESTBED) install
+	@$(TESTBED) build
+
+.PHONY: testbed-up
+testbed-up: testbed-build ## a two-node cluster on this machine (needs root); BED=name for a second one
+	@$(TESTBED) --name $(BED) up
+
+.PHONY: testbed-status
+testbed-status: ## what runs there
+	@$(TESTBED) --name $(BED) status
+
+.PHONY: testbed-down
+testbed-down: ## take it down
+	@$(TESTBED) --name $(BED) down
