@@ -1,0 +1,420 @@
+//! A bed with the operator on it, and what a test asks of both.
+
+use std::{
+    cell::RefCell,
+    path::PathBuf,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use jiff::Timestamp;
+use serde_json::Value;
+use testbed::{Access, Bed, Cache, Node, NodeSpec};
+
+use crate::{
+    Witness,
+    install::{NAMESPACE, Values},
+    objects::RegistryMirror,
+    pristine::Pristine,
+    product::Product,
+    status::{Condition, condition},
+    until,
+};
+
+/// containerd's configuration file on every node of the bed.
+pub const CONFIG_TOML: &str = "/etc/containerd/config.toml";
+/// The directory that the operator is to set and fill.
+pub const CERTS_D: &str = "/etc/containerd/certs.d";
+
+/// Node 1: Debian's containerd with a config.toml as KinD ships it. Node 2: the newest one, which silently ignores
+/// certs.d until `config_path` is set. Neither has a `config_path`.
+#[must_use]
+pub fn default_nodes() -> [NodeSpec; 2] {
+    [NodeSpec::new("node1", "1.6.20"), NodeSpec::new("node2", "2.4.2")]
+}
+
+/// Whether the bed stays after the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// It goes with the program.
+    Program,
+    /// It stays, and one that is up is used again.
+    Kept,
+}
+
+/// A running bed with the operator's image in its registry.
+pub struct Cluster {
+    bed: Bed,
+    product: Product,
+    pub(crate) image: (String, String),
+    pub(crate) helm: PathBuf,
+    pub(crate) installed: RefCell<Option<Values>>,
+    pristine: Vec<Pristine>,
+}
+
+impl Cluster {
+    /// Boots the bed of that name with [`default_nodes`], or finds it running where it is to be kept.
+    ///
+    /// # Errors
+    /// When the bed does not come up.
+    pub fn up(name: &str, product: Product, lifetime: Lifetime) -> Result<Self> {
+        let running = || Bed::attach(name).ok().filter(|bed| bed.health().is_ok_and(|health| health.is_good()));
+        let reused = if lifetime == Lifetime::Kept { running() } else { None };
+        let bed = match reused {
+            Some(bed) => bed,
+            None => {
+                testbed::install()?;
+                let mut bed = Bed::builder(name).nodes(default_nodes()).up()?;
+                if lifetime == Lifetime::Kept {
+                    bed.keep();
+                }
+                bed
+            }
+        };
+        let image = product.push(&bed)?;
+        let helm = testbed::helm(&Cache::locate()?)?.join("helm");
+        let pristine = bed.nodes().iter().map(Pristine::of).collect::<Result<_>>()?;
+        Ok(Self { bed, product, image, helm, installed: RefCell::new(None), pristine })
+    }
+
+    /// The bed.
+    #[must_use]
+    pub fn bed(&self) -> &Bed {
+        &self.bed
+    }
+
+    /// The nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        self.bed.nodes()
+    }
+
+    /// The node of that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        self.bed.node(name)
+    }
+
+    /// Takes the bed down and reports what could not be removed.
+    ///
+    /// # Errors
+    /// Names what is left.
+    pub fn down(self) -> Result<()> {
+        self.bed.down()
+    }
+
+    // ---- a known state to begin with ----
+
+    /// Everything of the operator removed and every node as it was before, then the operator installed.
+    ///
+    /// # Errors
+    /// When a node cannot be put back, or helm fails.
+    pub fn fresh(&self, values: &Values) -> Result<()> {
+        self.clean()?;
+        self.install(values)
+    }
+
+    /// Everything of the operator removed and every node as it was before.
+    ///
+    /// # Errors
+    /// When that fails; the message says where.
+    pub fn clean(&self) -> Result<()> {
+        self.uninstall()?;
+        for (node, pristine) in self.nodes().iter().zip(&self.pristine) {
+            pristine.restore(node).with_context(|| format!("{} cannot be put back", node.name()))?;
+        }
+        Ok(())
+    }
+
+    /// The operator installed with the default values, docker.io through the first mirror on both nodes, nothing else.
+    ///
+    /// # Errors
+    /// When it does not become so.
+    pub fn settled(&self) -> Result<()> {
+        if *self.installed.borrow() != Some(Values::default()) {
+            self.fresh(&Values::default())?;
+        }
+        let hub = RegistryMirror::docker_hub();
+        let list = self.bed.kubectl_json(["get", "registrymirrors"])?;
+        for item in list["items"].as_array().into_iter().flatten() {
+            match item["metadata"]["name"].as_str() {
+                Some(name) if name != hub.name => self.delete("registrymirror", name)?,
+                _ => {}
+            }
+        }
+        self.apply(&hub)?;
+        self.programmed(&hub.name, "2/2", Duration::from_secs(90))
+    }
+
+    // ---- objects ----
+
+    /// Applies a RegistryMirror.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub fn apply(&self, mirror: &RegistryMirror) -> Result<()> {
+        self.bed.apply(&mirror.manifest()).map(|_| ())
+    }
+
+    /// Deletes an object and waits until it is gone.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn delete(&self, kind: &str, name: &str) -> Result<()> {
+        self.bed.kubectl(["delete", kind, name, "--ignore-not-found", "--timeout=60s"]).map(|_| ())
+    }
+
+    /// Waits until `kubectl get registrymirror` shows that many nodes, for example `2/2`.
+    ///
+    /// # Errors
+    /// After `limit`; the message holds what is shown instead.
+    pub fn programmed(&self, name: &str, nodes: &str, limit: Duration) -> Result<()> {
+        let mut shown = String::new();
+        until(&format!("`{nodes}` in the NODES column of the RegistryMirror {name}"), limit, || {
+            shown = self.bed.kubectl(["get", "registrymirror", name])?;
+            Ok(shown.split_whitespace().any(|word| word == nodes).then_some(()))
+        })
+        .with_context(|| format!("`kubectl get registrymirror {name}` shows:\n{shown}"))
+    }
+
+    /// A NodeMirror, if the API server has it.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn node_mirror(&self, node: &str) -> Result<Value> {
+        self.bed.kubectl_json(["get", "nodemirror", node])
+    }
+
+    /// Waits until a NodeMirror has a condition that `wanted` accepts, and returns it.
+    ///
+    /// # Errors
+    /// After `limit`; the message holds the last one.
+    pub fn condition(
+        &self,
+        node: &str,
+        kind: &str,
+        limit: Duration,
+        wanted: impl Fn(&Condition) -> bool,
+    ) -> Result<Condition> {
+        let mut last = None;
+        until(&format!("the awaited condition {kind} of the NodeMirror {node}"), limit, || {
+            let Ok(object) = self.node_mirror(node) else { return Ok(None) };
+            last = condition(&object, kind);
+            Ok(last.clone().filter(&wanted))
+        })
+        .with_context(|| format!("it is {last:?}"))
+    }
+
+    /// The hosts of a registry's hosts.toml on a node, in order; nothing if there is no such file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn hosts(&self, node: &Node, registry: &str) -> Result<Option<Vec<String>>> {
+        let text = self.hosts_toml(node, registry)?;
+        Ok(text.map(|text| {
+            let hosts = text.lines().filter_map(|line| line.strip_prefix("[host.\"")?.strip_suffix("\"]"));
+            hosts.map(str::to_owned).collect()
+        }))
+    }
+
+    /// A registry's hosts.toml on a node.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn hosts_toml(&self, node: &Node, registry: &str) -> Result<Option<String>> {
+        let path = format!("{CERTS_D}/{registry}/hosts.toml");
+        if !node.exists(&path) {
+            return Ok(None);
+        }
+        match node.read(&path) {
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
+            // Removed between the two looks.
+            Err(_) if !node.exists(&path) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until both nodes have these hosts for a registry (`None`: no file), and returns how long the last took.
+    ///
+    /// # Errors
+    /// After `limit`; the message holds what stands there.
+    pub fn files(&self, registry: &str, hosts: Option<&[&str]>, limit: Duration) -> Result<Duration> {
+        let start = Instant::now();
+        let mut seen = Vec::new();
+        until(&format!("hosts.toml of {registry} with {hosts:?} on every node"), limit, || {
+            seen.clear();
+            for node in self.nodes() {
+                seen.push((node.name().to_owned(), self.hosts(node, registry)?));
+            }
+            let right = |found: &Option<Vec<String>>| {
+                found.as_ref().map(|found| found.iter().map(String::as_str).collect::<Vec<_>>()).as_deref() == hosts
+            };
+            Ok(seen.iter().all(|(_, found)| right(found)).then(|| start.elapsed()))
+        })
+        .with_context(|| format!("found: {seen:?}"))
+    }
+
+    /// Waits until a pod runs, and returns its containers' IDs as containerd knows them.
+    ///
+    /// # Errors
+    /// After `limit`; the message holds the pod's events.
+    pub fn running(&self, pod: &str, limit: Duration) -> Result<Vec<String>> {
+        until(&format!("the pod {pod} running"), limit, || {
+            let object = self.bed.kubectl_json(["get", "pod", pod])?;
+            if object["status"]["phase"] != "Running" {
+                return Ok(None);
+            }
+            let containers = object["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
+            let ids: Option<Vec<String>> = containers
+                .iter()
+                .map(|container| Some(container["containerID"].as_str()?.strip_prefix("containerd://")?.to_owned()))
+                .collect();
+            Ok(ids.filter(|ids| !ids.is_empty()))
+        })
+        .with_context(|| {
+            let filter = format!("involvedObject.name={pod}");
+            let events = self.bed.kubectl(["get", "events", "--field-selector", &filter]).unwrap_or_default();
+            format!("its events:\n{events}")
+        })
+    }
+
+    /// Waits until containerd answers on a node and the kubelet has reported Ready since.
+    ///
+    /// # Errors
+    /// After a minute.
+    pub fn node_ready(&self, node: &Node, since: Timestamp) -> Result<()> {
+        until(&format!("containerd's CRI on {}", node.name()), Duration::from_secs(60), || {
+            Ok(cri_ready(node)?.then_some(()))
+        })?;
+        self.bed.wait_ready(node, since, Duration::from_secs(60))
+    }
+
+    // ---- registries ----
+
+    /// What a registry was asked by a node for images of `namespace` (containerd's `ns=`).
+    ///
+    /// # Errors
+    /// When the access log cannot be read.
+    pub fn asked(&self, registry: &str, node: &Node, namespace: Option<&str>) -> Result<Vec<Access>> {
+        let mut accesses = self.bed.accesses(registry)?;
+        accesses.retain(|access| access.client == node.address() && access.namespace.as_deref() == namespace);
+        Ok(accesses)
+    }
+
+    /// Pulls an image that the node does not have, and forgets it again.
+    ///
+    /// # Errors
+    /// When containerd refuses.
+    pub fn pull_anew(&self, node: &Node, image: &str) -> Result<Duration> {
+        let took = node.pull(image)?;
+        node.remove_image(image)?;
+        Ok(took)
+    }
+
+    // ---- the command line ----
+
+    /// Runs the operator's command line as the cluster's administrator.
+    ///
+    /// # Errors
+    /// When it cannot be started. A command that fails is an `Output` that says so.
+    pub fn command_line(&self, args: &[&str]) -> Result<Output> {
+        let binary = self.product.binary.to_string_lossy().into_owned();
+        let mut command = self.bed.inside([binary.as_str()]);
+        command.args(args).env("KUBECONFIG", self.bed.kubeconfig());
+        command.output().context("the operator's command line could not be started")
+    }
+
+    /// Runs the operator's command line and returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails; the message holds what it said.
+    pub fn must(&self, args: &[&str]) -> Result<String> {
+        let output = self.command_line(args)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if !output.status.success() {
+            let (out, err) = (text(&output.stdout), text(&output.stderr));
+            bail!("`registry-mirror {}` failed ({}): {err}\n{out}", args.join(" "), output.status);
+        }
+        Ok(text(&output.stdout))
+    }
+
+    // ---- the roll-out ----
+
+    /// Why the controller has paused the roll-out, if it has.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn pause(&self) -> Result<Option<String>> {
+        let args = ["get", "configmap", "registry-mirror-rollout", "--namespace", NAMESPACE, "--ignore-not-found"];
+        let text = self.bed.kubectl(args.into_iter().chain(["-o", "json"]))?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let object: Value = serde_json::from_str(&text).context("kubectl printed something that is not JSON")?;
+        let field = |name: &str| object["data"][name].as_str().unwrap_or_default().to_owned();
+        Ok((field("paused") == "true").then(|| format!("{}: {}", field("node"), field("reason"))))
+    }
+
+    /// Waits until the controller has paused the roll-out because of that node, and returns why.
+    ///
+    /// # Errors
+    /// After `limit`.
+    pub fn paused_by(&self, node: &str, limit: Duration) -> Result<String> {
+        until("the pause of the roll-out", limit, || {
+            Ok(self.pause()?.filter(|why| why.starts_with(&format!("{node}: "))))
+        })
+    }
+
+    /// Witnesses of all nodes, in order.
+    ///
+    /// # Errors
+    /// When one cannot be taken.
+    pub fn witnesses(&self) -> Result<Vec<Witness>> {
+        self.nodes().iter().map(Witness::of).collect()
+    }
+
+    /// Sees that containerd has not been started since these witnesses.
+    ///
+    /// # Errors
+    /// Names the node where it was.
+    pub fn no_restart_since(&self, before: &[Witness]) -> Result<()> {
+        for (node, before) in self.nodes().iter().zip(before) {
+            let now = Witness::of(node)?;
+            ensure!(
+                now.invocation == before.invocation && now.starts == before.starts,
+                "containerd was restarted on {}: {} starts in this boot, {} before",
+                node.name(),
+                now.starts,
+                before.starts
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether containerd's CRI says that it is ready to run containers.
+///
+/// # Errors
+/// When the node is off.
+pub(crate) fn cri_ready(node: &Node) -> Result<bool> {
+    let output = node.exec(["cri", "status"])?;
+    if !output.status.success() {
+        return Ok(false);
+    }
+    let Ok(answer) = serde_json::from_slice::<Value>(&output.stdout) else { return Ok(false) };
+    let conditions = answer["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    Ok(conditions.iter().any(|condition| condition["type"] == "RuntimeReady" && condition["status"] == true))
+}
+
+/// Runs a command and turns its failure into a sentence.
+pub(crate) fn succeed(command: &mut Command, what: &str) -> Result<String> {
+    let output = command.output().with_context(|| format!("{what} could not be started"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if !output.status.success() {
+        bail!("{what} failed ({}): {}\n{}", output.status, text(&output.stderr), text(&output.stdout));
+    }
+    Ok(text(&output.stdout))
+}

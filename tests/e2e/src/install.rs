@@ -1,0 +1,108 @@
+//! Installing the operator as users do: with helm.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{
+    cluster::{Cluster, succeed},
+    product::root,
+};
+
+/// The operator's namespace.
+pub const NAMESPACE: &str = "registry-mirror-system";
+
+const RELEASE: &str = "registry-mirror-operator";
+
+/// The chart's values that scenarios differ in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Values {
+    /// `Enforce` or `DryRun`.
+    pub mode: &'static str,
+    /// `Automatic`, `Manual` or `Never`.
+    pub restart_policy: &'static str,
+    /// A number of nodes, or a percentage.
+    pub max_unavailable: &'static str,
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self { mode: "Enforce", restart_policy: "Automatic", max_unavailable: "1" }
+    }
+}
+
+impl Cluster {
+    fn helm(&self, args: &[&str]) -> Command {
+        let helm = self.helm.to_string_lossy().into_owned();
+        let mut command = self.bed().inside([helm.as_str()]);
+        command.args(args).env("KUBECONFIG", self.bed().kubeconfig());
+        for (name, directory) in
+            [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
+        {
+            command.env(name, self.bed().state().join("helm").join(directory));
+        }
+        command
+    }
+
+    /// `helm upgrade --install`; returns when the controller and the agents are ready.
+    ///
+    /// # Errors
+    /// When helm fails; the message is its own.
+    pub fn install(&self, values: &Values) -> Result<()> {
+        let chart = root().join("charts/registry-mirror-operator");
+        let (repository, tag) = &self.image;
+        let mut helm = self.helm(&["upgrade", "--install", RELEASE]);
+        helm.arg(chart).args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"]);
+        let Values { mode, restart_policy, max_unavailable } = values;
+        for value in [
+            format!("image.repository={repository}"),
+            format!("image.tag={tag}"),
+            format!("mode={mode}"),
+            format!("restart.policy={restart_policy}"),
+            format!("restart.maxUnavailable={max_unavailable}"),
+        ] {
+            helm.args(["--set", &value]);
+        }
+        *self.installed.borrow_mut() = None;
+        succeed(&mut helm, "helm upgrade --install")?;
+        *self.installed.borrow_mut() = Some(values.clone());
+        Ok(())
+    }
+
+    /// Removes the release and every object of the operator, without its clean-up on the nodes, dead or alive.
+    ///
+    /// # Errors
+    /// When helm or kubectl fails.
+    pub fn uninstall(&self) -> Result<()> {
+        *self.installed.borrow_mut() = None;
+        succeed(
+            &mut self.helm(&[
+                "uninstall",
+                RELEASE,
+                "--namespace",
+                NAMESPACE,
+                "--no-hooks",
+                "--ignore-not-found",
+                "--wait",
+                "--timeout",
+                "60s",
+            ]),
+            "helm uninstall",
+        )?;
+        let bed = self.bed();
+        for kind in ["registrymirrors", "nodemirrors"] {
+            // The first run has no such kind yet.
+            if bed.kubectl(["get", "crd", &format!("{kind}.registry-mirror.dev")]).is_ok() {
+                bed.kubectl(["delete", kind, "--all", "--timeout=60s"])?;
+            }
+        }
+        // What the operator itself made there: the bundle, the pause, the lease.
+        for kind in ["secrets", "configmaps", "leases"] {
+            let list = bed.kubectl(["get", kind, "--namespace", NAMESPACE, "-o", "name", "--ignore-not-found"])?;
+            for name in list.lines().filter(|name| name.contains("/registry-mirror")) {
+                bed.kubectl(["delete", name, "--namespace", NAMESPACE, "--ignore-not-found"])?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! After the first roll-out: files follow every change, and containerd is never restarted again.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use e2e::{Cluster, MIRROR, MIRROR2, RegistryMirror};
+use testbed::Image;
+
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+pub fn files_follow(cluster: &Cluster) -> Result<()> {
+    cluster.settled()?;
+    let before = cluster.witnesses()?;
+
+    cluster.apply(&RegistryMirror::new("quay", "quay.io", &[MIRROR2]))?;
+    let second = cluster.files("quay.io", Some(&[MIRROR2]), AT_ONCE)?;
+    cluster.bed().push("mirror2", "org/tool", "1", &Image::filler("tool", 2))?;
+    for node in cluster.nodes() {
+        cluster.pull_anew(node, "quay.io/org/tool:1")?;
+        let served = cluster.asked("mirror2", node, Some("quay.io"))?;
+        ensure!(!served.is_empty(), "the second mirror was not asked by {}", node.name());
+    }
+
+    cluster.apply(&RegistryMirror::new("docker-hub", "docker.io", &[MIRROR2, MIRROR]))?;
+    let changed = cluster.files("docker.io", Some(&[MIRROR2, MIRROR]), AT_ONCE)?;
+
+    cluster.bed().kubectl(["delete", "registrymirror", "quay", "--wait=false"])?;
+    let deleted = cluster.files("quay.io", None, AT_ONCE)?;
+    for node in cluster.nodes() {
+        ensure!(cluster.hosts(node, "docker.io")?.is_some(), "the other registry's file went too on {}", node.name());
+    }
+
+    cluster.programmed("docker-hub", "2/2", Duration::from_secs(15))?;
+    cluster.no_restart_since(&before)?;
+    eprintln!(
+        "on both nodes: a second object after {second:.0?}, a changed list after {changed:.0?}, a deleted object after {deleted:.0?}"
+    );
+    Ok(())
+}
+
+pub fn fifty_in_a_row(cluster: &Cluster) -> Result<()> {
+    cluster.settled()?;
+    let bed = cluster.bed();
+    for registry in ["mirror", "mirror2"] {
+        bed.push(registry, "library/steady", "1", &Image::filler("steady", 3))?;
+    }
+    let before = cluster.witnesses()?;
+    let upstream_before = bed.accesses("docker.io")?.len();
+    let lists: [&[&str]; 4] = [&[MIRROR2], &[MIRROR2, MIRROR], &[MIRROR], &[MIRROR, MIRROR2]];
+
+    let done = AtomicBool::new(false);
+    let pulls = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| -> Result<()> {
+        for node in cluster.nodes() {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    match cluster_free_pull(node) {
+                        Ok(()) => pulls.fetch_add(1, Ordering::Relaxed),
+                        Err(error) => {
+                            failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
+                            continue;
+                        }
+                    };
+                }
+            });
+        }
+        let applied = (0..50).try_for_each(|number: usize| {
+            cluster.apply(&RegistryMirror::new("docker-hub", "docker.io", lists[number % lists.len()]))
+        });
+        done.store(true, Ordering::Relaxed);
+        applied
+    })?;
+
+    let last = lists[49 % lists.len()];
+    let took = cluster.files("docker.io", Some(last), AT_ONCE)?;
+    cluster.programmed("docker-hub", "2/2", Duration::from_secs(15))?;
+    cluster.no_restart_since(&before)?;
+    let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let pulls = pulls.into_inner();
+    ensure!(failures.is_empty(), "{} pulls failed, {pulls} did not:\n{}", failures.len(), failures.join("\n"));
+    ensure!(pulls >= 20, "only {pulls} pulls were made during the changes");
+    let upstream = bed.accesses("docker.io")?.split_off(upstream_before);
+    ensure!(upstream.is_empty(), "the upstream was asked: {upstream:?}");
+    eprintln!("50 changes: {pulls} pulls, none failed; the last state stood on both nodes after {took:.0?}");
+    Ok(())
+}
+
+fn cluster_free_pull(node: &testbed::Node) -> Result<()> {
+    node.pull("docker.io/library/steady:1")?;
+    node.remove_image("docker.io/library/steady:1")
+}

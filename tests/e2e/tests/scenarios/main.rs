@@ -1,0 +1,107 @@
+//! The operator on two real nodes, scenario by scenario: `cargo test -p e2e --test scenarios -- [FILTER]`.
+//!
+//! All scenarios share one bed, in this order. It is booted for the first and taken down after the last one.
+//! `E2E_KEEP=1` leaves it up and uses it again, for a fast loop.
+
+mod api_server_away;
+mod bad_specs;
+mod changes;
+mod first_pull;
+mod modes;
+mod no_inotify;
+mod power_cut;
+mod restarts;
+mod rollback;
+mod traps;
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use anyhow::Result;
+use e2e::{Cluster, Lifetime, Product};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+type Scenario = (&'static str, fn(&Cluster) -> Result<()>);
+
+const SCENARIOS: &[Scenario] = &[
+    ("traps::they_catch_what_they_are_meant_to", traps::they_work),
+    ("first_pull::one_apply_and_both_nodes_pull_through_the_mirror", first_pull::one_apply),
+    ("bad_specs::each_is_refused_with_a_sentence", bad_specs::refused),
+    ("bad_specs::the_registry_cannot_be_changed", bad_specs::immutable),
+    ("bad_specs::good_ones_are_accepted", bad_specs::accepted),
+    ("changes::files_follow_within_two_seconds", changes::files_follow),
+    ("changes::fifty_in_a_row_under_continuous_pulls", changes::fifty_in_a_row),
+    ("no_inotify::drift_is_still_repaired", no_inotify::drift_is_repaired),
+    ("api_server_away::mirrors_keep_working", api_server_away::a_minute),
+    ("restarts::pods_deleted", restarts::pods_deleted),
+    ("restarts::containerd_by_hand", restarts::containerd_by_hand),
+    ("restarts::nodes_rebooted", restarts::nodes_rebooted),
+    ("modes::dry_run_touches_no_file", modes::dry_run),
+    ("modes::manual_waits_for_approve", modes::manual),
+    ("rollback::broken_config_toml", rollback::broken_config),
+    ("rollback::candidate_that_containerd_refuses", rollback::refused_candidate),
+    ("rollback::unit_that_does_not_start", rollback::unit_fails),
+    ("rollback::import_that_breaks_cri", rollback::import_breaks_cri),
+    ("power_cut::agent_killed_after_the_rename", power_cut::killed_after_rename),
+    ("power_cut::agent_killed_after_the_restart_call", power_cut::killed_after_restart_call),
+    ("power_cut::power_cut_after_the_rename", power_cut::cut_after_rename),
+    ("power_cut::power_cut_after_the_restart_call", power_cut::cut_after_restart_call),
+];
+
+/// The bed, once it is needed.
+enum Stage {
+    Dark,
+    Lit(Box<Cluster>),
+    Broken(String),
+}
+
+impl Stage {
+    fn cluster(&mut self, lifetime: Lifetime) -> Result<&Cluster, String> {
+        if matches!(self, Self::Dark) {
+            let start = Instant::now();
+            let up = Product::build_with_faults().and_then(|product| Cluster::up("e2e", product, lifetime));
+            *self = match up {
+                Ok(cluster) => Self::Lit(Box::new(cluster)),
+                Err(error) => Self::Broken(format!("{error:#}")),
+            };
+            eprintln!("the bed was up after {:.0} s", start.elapsed().as_secs_f64());
+        }
+        match self {
+            Self::Lit(cluster) => Ok(cluster),
+            Self::Broken(why) => Err(why.clone()),
+            Self::Dark => Err("the bed was taken down already".to_owned()),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    let lifetime = if std::env::var_os("E2E_KEEP").is_some() { Lifetime::Kept } else { Lifetime::Program };
+    let stage = Arc::new(Mutex::new(Stage::Dark));
+    let trials = SCENARIOS.iter().map(|(name, scenario)| {
+        let stage = Arc::clone(&stage);
+        Trial::test(*name, move || {
+            let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
+            let cluster =
+                stage.cluster(lifetime).map_err(|why| Failed::from(format!("the bed did not come up: {why}")))?;
+            let start = Instant::now();
+            let outcome = scenario(cluster);
+            eprintln!("{name}: {:.1} s", start.elapsed().as_secs_f64());
+            outcome.map_err(|error| Failed::from(format!("{error:#}\n\n{}", cluster.dump())))
+        })
+    });
+    let conclusion = libtest_mimic::run(&args, trials.collect());
+    let stage = std::mem::replace(&mut *stage.lock().unwrap_or_else(PoisonError::into_inner), Stage::Dark);
+    if let Stage::Lit(cluster) = stage
+        && lifetime == Lifetime::Program
+        && let Err(error) = cluster.down()
+    {
+        eprintln!("the bed is not gone: {error:#}; run `testbed --name e2e down`");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}

@@ -1,0 +1,72 @@
+//! No inotify to be had: drift is repaired by the periodic look.
+
+use std::{fs, os::fd::OwnedFd, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use e2e::{Cluster, MIRROR, NAMESPACE, RegistryMirror};
+use rustix::{
+    fs::inotify::{CreateFlags, init},
+    io::Errno,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+
+/// All inotify instances that the kernel lets this user have. They are given back when this goes.
+struct Hog {
+    instances: Vec<OwnedFd>,
+}
+
+impl Hog {
+    /// The machine's sysctls stay as they are.
+    fn take_all() -> Result<Self> {
+        let path = "/proc/sys/fs/inotify/max_user_instances";
+        let limit: u64 = fs::read_to_string(path)?.trim().parse().context("a number of inotify instances")?;
+        ensure!(limit <= 100_000, "{path} is {limit}: that many instances cannot be held by one process");
+        let files = getrlimit(Resource::Nofile);
+        let wanted = limit + 1024;
+        if files.current.is_some_and(|current| current < wanted) {
+            let maximum = files.maximum.map(|maximum| maximum.max(wanted));
+            setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+                .context("the limit of open files")?;
+        }
+        let mut instances = Vec::new();
+        loop {
+            match init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
+                Ok(instance) => instances.push(instance),
+                Err(Errno::MFILE) => break,
+                Err(error) => return Err(error).context("inotify_init1"),
+            }
+        }
+        ensure!((instances.len() as u64) <= limit, "the kernel gave more instances than its limit");
+        Ok(Self { instances })
+    }
+}
+
+pub fn drift_is_repaired(cluster: &Cluster) -> Result<()> {
+    cluster.settled()?;
+    let before = cluster.witnesses()?;
+    let hog = Hog::take_all()?;
+    eprintln!("holding {} inotify instances", hog.instances.len());
+    let outcome = without_inotify(cluster);
+    drop(hog);
+    outcome?;
+    cluster.no_restart_since(&before)
+}
+
+fn without_inotify(cluster: &Cluster) -> Result<()> {
+    let bed = cluster.bed();
+    let selector = "app.kubernetes.io/component=agent";
+    bed.kubectl(["delete", "pods", "--namespace", NAMESPACE, "--selector", selector, "--timeout=90s"])?;
+    bed.kubectl(["rollout", "status", "daemonset", "--namespace", NAMESPACE, "--timeout=90s"])?;
+    let logs = bed.kubectl(["logs", "--namespace", NAMESPACE, "--selector", selector, "--tail=-1"])?;
+    ensure!(logs.contains("inotify"), "the agents do not say that they have no inotify:\n{logs}");
+    for node in cluster.nodes() {
+        node.write("/etc/containerd/certs.d/docker.io/hosts.toml", "# edited by hand\n")?;
+    }
+    let took =
+        cluster.files("docker.io", Some(&[MIRROR]), Duration::from_secs(60)).context("drift was not repaired")?;
+    eprintln!("drift was repaired within {took:.0?} without inotify");
+    // Changes come by the API, not by inotify.
+    cluster.apply(&RegistryMirror::new("quay", "quay.io", &[MIRROR]))?;
+    cluster.files("quay.io", Some(&[MIRROR]), Duration::from_secs(2))?;
+    cluster.delete("registrymirror", "quay")
+}
