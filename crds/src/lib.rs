@@ -12,7 +12,7 @@ mod rules;
 mod yaml;
 
 pub use node_mirror::{
-    ContainerdStatus, MirrorState, NodeMirror, NodeMirrorSpec, NodeMirrorStatus, NodeMirrorSummary, NodeRegistryStatus,
+    ContainerdStatus, DriftStatus, MirrorState, NodeMirror, NodeMirrorSpec, NodeMirrorStatus, NodeMirrorSummary, NodeRegistryStatus,
     PlanChange, PlanKind, PlanStatus, RestartApproval,
 };
 pub use registry_mirror::{

@@ -73,6 +73,10 @@ pub struct NodeMirrorStatus {
     #[serde(default)]
     pub restarts: u32,
 
+    /// Files of the operator that others changed and that were put back, the last few, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<DriftStatus>,
+
     /// Ready, Effective, RestartPending, MirrorsHealthy, Conflicts, CredentialsUnusable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -204,6 +208,18 @@ pub struct MirrorState {
     /// What went wrong, where something did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A file of the operator that somebody else changed.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftStatus {
+    /// The file on the node.
+    pub path: String,
+    /// When it was noticed.
+    pub at: Time,
+    /// What was changed and what became of it, in a sentence.
+    pub what: String,
 }
 
 /// What `kubectl get nodemirrors` shows.

@@ -21,8 +21,24 @@ pub struct Facts {
     pub conflicts: Vec<String>,
     /// Objects whose credentials this containerd does not forward, a sentence each.
     pub credentials_unusable: Vec<String>,
+    /// Files of ours that others changed since the agent has started, oldest first, [`DRIFT_KEPT`] at most.
+    pub drift: Vec<DriftFacts>,
     /// Restarts that the operator has made here.
     pub restarts: u32,
+}
+
+/// So many changes by others are told; more would hide who makes them.
+pub const DRIFT_KEPT: usize = 5;
+
+/// A file of ours that somebody else changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriftFacts {
+    /// The host path.
+    pub path: String,
+    /// When it was noticed.
+    pub at: Timestamp,
+    /// What was changed and what became of it, in a sentence without its full stop.
+    pub what: String,
 }
 
 /// The containerd of the node.

@@ -14,7 +14,9 @@ mod serve;
 
 pub use approval::{ClusterApproval, Leave};
 pub use config::AgentConfig;
-pub use facts::{ContainerdFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, RegistryFacts, Verdict};
+pub use facts::{
+    ContainerdFacts, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, RegistryFacts, Verdict,
+};
 pub use health::HealthMap;
 pub use metrics::Metrics;
 pub use run::{AgentError, run};

@@ -4,11 +4,11 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_mirror_crds::{
-    ContainerdStatus, MirrorState, NodeMirrorStatus, NodeMirrorSummary, NodeRegistryStatus, PlanStatus, condition,
+    ContainerdStatus, DriftStatus, MirrorState, NodeMirrorStatus, NodeMirrorSummary, NodeRegistryStatus, PlanStatus, condition,
     reason,
 };
 
-use crate::facts::{ContainerdFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, RegistryFacts, Verdict};
+use crate::facts::{ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, RegistryFacts, Verdict};
 
 /// The longest message that a condition may carry (Kubernetes API conventions), in bytes.
 const MAX_MESSAGE: usize = 32_768;
@@ -21,8 +21,18 @@ pub fn status(
     previous: Option<&NodeMirrorStatus>,
     now: Timestamp,
 ) -> NodeMirrorStatus {
-    let Facts { bundle, containerd, plan, verdict, effective, registries, conflicts, credentials_unusable, restarts } =
-        facts;
+    let Facts {
+        bundle,
+        containerd,
+        plan,
+        verdict,
+        effective,
+        registries,
+        conflicts,
+        credentials_unusable,
+        drift,
+        restarts,
+    } = facts;
     let old = previous.map_or(&[][..], |status| &status.conditions);
     let mut conditions = vec![ready(verdict), effective_condition(effective), restart_pending(verdict, plan.as_ref())];
     conditions.push(mirrors_healthy(registries));
@@ -44,6 +54,7 @@ pub fn status(
         plan: plan.as_ref().map(plan_status),
         registries: registries.iter().map(|registry| registry_status(registry, previous, now)).collect(),
         restarts: *restarts,
+        drift: drift_status(drift, previous),
         conditions: conditions.into_iter().map(|said| said.condition(old, generation, now)).collect(),
         summary: Some(NodeMirrorSummary { mirrors: mirrors_in_use(registries), reason: summary_reason }),
     }
@@ -72,11 +83,19 @@ impl Said {
             type_: kind.to_owned(),
             status: status.to_owned(),
             reason: reason.to_owned(),
-            message: truncated(message),
+            message: truncated(sentence(message)),
             observed_generation: generation,
             last_transition_time: since,
         }
     }
+}
+
+/// Errors are written to be put together and have no full stop of their own.
+fn sentence(mut message: String) -> String {
+    if message.ends_with(|last: char| last.is_alphanumeric() || matches!(last, '`' | ')' | '\'' | '"')) {
+        message.push('.');
+    }
+    message
 }
 
 fn truncated(mut message: String) -> String {
@@ -173,6 +192,24 @@ fn mirrors_in_use(registries: &[RegistryFacts]) -> String {
     format!("{in_use}/{}", mirrors().count())
 }
 
+/// What was told before stays until newer changes take its place: an agent that starts anew forgets none, and the same
+/// change is not told twice.
+fn drift_status(facts: &[DriftFacts], previous: Option<&NodeMirrorStatus>) -> Vec<DriftStatus> {
+    let mut drift = previous.map(|status| status.drift.clone()).unwrap_or_default();
+    for DriftFacts { path, at, what } in facts {
+        // The API keeps whole seconds.
+        let at = Timestamp::from_second(at.as_second()).unwrap_or(*at);
+        let told = DriftStatus { path: path.clone(), at: Time(at), what: format!("{what}.") };
+        if !drift.contains(&told) {
+            drift.push(told);
+        }
+    }
+    drift.sort_by_key(|told| told.at.0);
+    let surplus = drift.len().saturating_sub(DRIFT_KEPT);
+    drift.drain(..surplus);
+    drift
+}
+
 fn containerd_status(facts: &ContainerdFacts) -> ContainerdStatus {
     let ContainerdFacts { version, distribution, evidence, config_file, config_version, directory, started_at } = facts;
     ContainerdStatus {
@@ -245,6 +282,7 @@ mod tests {
             }],
             conflicts: Vec::new(),
             credentials_unusable: Vec::new(),
+            drift: Vec::new(),
             restarts: 0,
         }
     }
@@ -279,6 +317,27 @@ mod tests {
         let pending = status.conditions.iter().find(|c| c.type_ == condition::RESTART_PENDING).expect("set");
         assert_eq!(pending.message, "no config_path is set. Plan p1 waits for its turn.");
         assert_eq!(status.summary.and_then(|summary| summary.reason).as_deref(), Some("RestartPending"));
+    }
+
+    #[test]
+    fn drift_is_told_once_and_outlives_the_agent() {
+        let mut drifted = facts(Verdict::Ready);
+        let change = |second: i64| DriftFacts {
+            path: "/etc/containerd/certs.d/docker.io/hosts.toml".to_owned(),
+            at: Timestamp::from_millisecond(second * 1000 + 250).expect("in range"),
+            what: format!("change {second}"),
+        };
+        drifted.drift = (1..=3).map(change).collect();
+        let first = status(&drifted, Some(1), None, at(10));
+        assert_eq!(first.drift.len(), 3);
+        assert_eq!(status(&drifted, Some(1), Some(&first), at(20)), first, "the same facts write nothing");
+        // An agent that has just started knows of none.
+        let after = status(&facts(Verdict::Ready), Some(1), Some(&first), at(30));
+        assert_eq!(after.drift, first.drift);
+        drifted.drift = (4..=7).map(change).collect();
+        let last = status(&drifted, Some(1), Some(&after), at(40));
+        let told: Vec<_> = last.drift.iter().map(|told| told.what.as_str()).collect();
+        assert_eq!(told, ["change 3.", "change 4.", "change 5.", "change 6.", "change 7."]);
     }
 
     #[test]

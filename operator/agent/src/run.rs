@@ -152,6 +152,7 @@ fn nothing_to_work_from() -> Facts {
         registries: Vec::new(),
         conflicts: Vec::new(),
         credentials_unusable: Vec::new(),
+        drift: Vec::new(),
         restarts: 0,
     }
 }

@@ -4,7 +4,7 @@ use std::{ffi::OsString, io::Write};
 
 use clap::{Parser, Subcommand};
 
-use crate::{agent, cluster, controller, exit::Exit, node, presets, render};
+use crate::{agent, cluster, controller, exit::Exit, explain, import, node, presets, render};
 
 /// Kubernetes nodes pull images through mirrors.
 #[derive(Debug, Parser)]
@@ -23,6 +23,10 @@ pub enum Command {
     Agent(agent::AgentArgs),
     /// Write the files that a node would get, without a cluster or a node.
     Render(render::RenderArgs),
+    /// Show whom containerd asks for an image, in which order, and which file says so.
+    Explain(explain::ExplainArgs),
+    /// Print objects that do what a file of K3s, containerd or Docker does.
+    Import(import::ImportArgs),
     /// Print public mirrors as objects to apply.
     Presets(presets::PresetsArgs),
     /// Plan, set up or put back one host, without a cluster.
@@ -52,6 +56,8 @@ impl Command {
             Self::Controller(args) => controller::run(args),
             Self::Agent(args) => agent::run(args),
             Self::Render(args) => render::run(&args, out),
+            Self::Explain(args) => cluster::block_on(explain::run(&args, out)),
+            Self::Import(args) => import::run(&args, out),
             Self::Presets(args) => presets::run(&args, out),
             Self::Node(args) => node::run(args, out),
             Self::Status(args) => cluster::block_on(cluster::status::run(args, out)),

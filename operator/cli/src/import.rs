@@ -12,7 +12,6 @@ use registry_mirror_core::{
     config_toml,
     containerd::Version,
     import::{self, Imported, RegistryFile},
-    plan::config::DEFAULT_DIRECTORY,
 };
 use registry_mirror_host::root::HostRoot;
 use serde::Serialize;
@@ -64,7 +63,8 @@ enum Format {
 pub fn run(args: &ImportArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
     let ImportArgs { format, path, namespace, containerd_version, host_root, leave_out } = args;
     let files = HostRoot::open(host_root)?;
-    let text = || fs::read_to_string(path).with_context(|| format!("file {} could not be read as text", path.display()));
+    let text =
+        || fs::read_to_string(path).with_context(|| format!("file {} could not be read as text", path.display()));
     let imported = match format {
         Format::K3s => import::k3s(&text()?, &files, namespace)?,
         Format::Docker => import::docker(&text()?, namespace)?,
@@ -81,7 +81,10 @@ pub fn run(args: &ImportArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
     }
     left_out.iter().for_each(|sentence| note(sentence));
     if mirrors.is_empty() {
-        bail!("{} names no mirror and no settings of a registry", path.display());
+        bail!(
+            "{} names no mirror and no settings of a registry that containerd {containerd_version} reads",
+            path.display()
+        );
     }
     let text = documents(mirrors)? + &documents(secrets)?;
     // What is printed must be what the controller takes.
@@ -132,13 +135,5 @@ fn containerd(path: &Path, version: Version, files: &HostRoot, namespace: &str) 
     let main = fs::canonicalize(path).with_context(|| format!("file {shown} could not be read"))?;
     // Its imports stand where it says, on this machine; certificates below the host root.
     let config = config_toml::load(&main, version, &HostRoot::open(Path::new("/"))?)?;
-    if config.analyze().in_the_way().is_none() {
-        bail!(
-            "{shown} has no registry.mirrors and no registry.configs that containerd {version} reads; for a directory \
-             of hosts.toml files use `import certs.d DIR`"
-        );
-    }
-    // The date goes into comments of an edit that is not made.
-    let (_, registries) = config_toml::migrate(&config, Path::new(DEFAULT_DIRECTORY), "")?;
-    Ok(import::containerd(&registries, files, namespace)?)
+    Ok(import::containerd(&config, files, namespace)?)
 }

@@ -14,11 +14,16 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `RUST_LOG` overrides the default level `info`.
+/// Libraries that log each try of what is retried for as long as it takes. The watch or the campaign that is retried
+/// says so itself, once, and says when it works again.
+const QUIET: &str = "kube_client=off,kube_runtime=off,kube_lease_manager=off,zbus=error";
+
+/// Starts logging. `RUST_LOG` overrides the default level `info`; a library of [`QUIET`] speaks when it is named there.
 pub fn start(format: LogFormat) {
-    // A watch that is retried says so itself, once; the client's own lines would repeat it.
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=error,kube_runtime=error,zbus=error"));
+    let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
+    let directives = format!("{QUIET},{}", wanted.as_deref().unwrap_or("info"));
+    // A directive that cannot be read is told on stderr and left out; the others hold.
+    let filter = EnvFilter::new(directives);
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         LogFormat::Text => {

@@ -128,9 +128,10 @@ impl Objects {
         }
         if kind == "List" {
             let items = document.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-            return items.into_iter().enumerate().try_for_each(|(number, item)| {
-                self.add(&format!("{place}, item {}", number + 1), item, namespace)
-            });
+            return items
+                .into_iter()
+                .enumerate()
+                .try_for_each(|(number, item)| self.add(&format!("{place}, item {}", number + 1), item, namespace));
         }
         let kind = match kind.as_str() {
             "RegistryMirror" => "RegistryMirror",
@@ -184,7 +185,9 @@ impl Objects {
         let problems: Vec<String> = compiled
             .verdicts
             .iter()
-            .flat_map(|(name, verdict)| verdict.problems().map(move |problem| format!("RegistryMirror `{name}`: {problem}")))
+            .flat_map(|(name, verdict)| {
+                verdict.problems().map(move |problem| format!("RegistryMirror `{name}`: {problem}"))
+            })
             .collect();
         if !problems.is_empty() {
             bail!("{}", problems.join("\n"));
@@ -202,7 +205,7 @@ fn mirror(here: &str, document: Value) -> anyhow::Result<RegistryMirror> {
         let path = path.to_string();
         // a live object's status and server-side metadata are no concern here
         if path.starts_with("spec.") {
-            unknown.push(path.replace(".?", ""));
+            unknown.push(indexed(&path.replace(".?", "")));
         }
     };
     let parsed: Result<RegistryMirror, _> = serde_ignored::deserialize(path, &mut note_unknown);
@@ -214,6 +217,20 @@ fn mirror(here: &str, document: Value) -> anyhow::Result<RegistryMirror> {
         bail!("{here} has a field `{field}` that a RegistryMirror does not have: correct its name or leave it out");
     }
     Ok(parsed)
+}
+
+/// `spec.mirrors.0.url` as it is written elsewhere: `spec.mirrors[0].url`.
+fn indexed(path: &str) -> String {
+    let mut text = String::new();
+    for part in path.split('.') {
+        if part.bytes().all(|b| b.is_ascii_digit()) {
+            text.push_str(&format!("[{part}]"));
+        } else {
+            text.push_str(if text.is_empty() { "" } else { "." });
+            text.push_str(part);
+        }
+    }
+    text
 }
 
 /// Messages name the key and never the value, which may be secret.

@@ -123,3 +123,102 @@ fn write(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<PathBuf> {
     fs::rename(&temporary, path).with_context(failed)?;
     Ok(path.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::objects::Objects;
+
+    const NAMESPACE: &str = "registry-mirror-system";
+
+    /// What `kubectl create secret tls mirror-client` would make; the smallest PEM that is well formed.
+    const CLIENT_SECRET: &str = "
+apiVersion: v1
+kind: Secret
+metadata: {name: mirror-client}
+type: kubernetes.io/tls
+stringData:
+  tls.crt: |
+    -----BEGIN CERTIFICATE-----
+    MAMCAQA=
+    -----END CERTIFICATE-----
+  tls.key: |
+    -----BEGIN PRIVATE KEY-----
+    MAMCAQA=
+    -----END PRIVATE KEY-----
+";
+
+    fn examples() -> BTreeMap<String, String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        ["", "presets", "k3s"]
+            .iter()
+            .flat_map(|directory| fs::read_dir(root.join(directory)).expect("the examples"))
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+            .filter(|path| !path.ends_with("registries.yaml"))
+            .map(|path| {
+                let name = path.strip_prefix(&root).expect("beneath").display().to_string();
+                (name, fs::read_to_string(&path).expect("text"))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_example_parses_compiles_and_renders() {
+        let mut shown = String::new();
+        for (name, text) in examples() {
+            let mut objects = Objects::default();
+            objects.read_text(&name, &text, NAMESPACE).expect(&name);
+            if name == "mutual-tls.yaml" {
+                objects.read_text("the test", CLIENT_SECRET, NAMESPACE).expect("a Secret");
+            }
+            let bundle = objects.compile(NAMESPACE).expect(&name);
+            for version in [Version::new(1, 6, 20), Version::new(2, 4, 2)] {
+                let target = Target { version, certs_dir: Path::new("/etc/containerd/certs.d") };
+                let labels = [("topology.kubernetes.io/region".to_owned(), "north".to_owned())].into();
+                let files = files(&bundle, &labels, target).expect(&name);
+                assert!(!files.is_empty(), "{name}");
+                for Desired { registry, notes, .. } in files {
+                    let notes: String = notes.iter().map(|note| format!("# {note}\n")).collect();
+                    shown += &format!("=== {name}, containerd {version}: {}\n", registry.registry.directory());
+                    shown += &format!("{notes}{}\n", registry.hosts_toml);
+                }
+            }
+        }
+        insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn nothing_is_written_where_an_object_is_refused() {
+        let directory = std::env::temp_dir().join(format!("registry-mirror-render-{}", std::process::id()));
+        let file = directory.join("objects.yaml");
+        fs::create_dir_all(&directory).expect("a directory");
+        let good = examples().remove("docker-hub.yaml").expect("an example");
+        let bad = good.replace("docker-hub", "bad").replace("https://", "ftp://");
+        fs::write(&file, format!("{good}---\n{bad}")).expect("a file");
+        let args = |file: &Path| RenderArgs {
+            objects: ObjectArgs {
+                files: vec![file.to_owned()],
+                namespace: NAMESPACE.to_owned(),
+                node_labels: Vec::new(),
+            },
+            containerd_version: Version::new(2, 4, 2),
+            output: directory.join("out"),
+            certs_dir: "/etc/containerd/certs.d".into(),
+        };
+        let error = run(&args(&file), &mut Vec::new()).expect_err("refused");
+        assert!(error.to_string().contains("`bad`: spec.mirrors[0].url"), "{error}");
+        assert!(!directory.join("out").exists());
+
+        fs::write(&file, good).expect("a file");
+        let mut out = Vec::new();
+        run(&args(&file), &mut out).expect("rendered");
+        let written = directory.join("out/docker.io/hosts.toml");
+        assert_eq!(String::from_utf8_lossy(&out).trim_end(), written.display().to_string());
+        let text = fs::read_to_string(&written).expect("the file");
+        assert!(text.starts_with("# registry-mirror-operator: RegistryMirror/docker-hub"), "{text}");
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+}

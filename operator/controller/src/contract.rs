@@ -12,6 +12,25 @@ pub const SHA256_ANNOTATION: &str = "registry-mirror.dev/sha256";
 /// The ConfigMap that holds whether restarts are paused.
 pub const ROLLOUT_CONFIG_MAP: &str = "registry-mirror-rollout";
 
+/// Keys of that ConfigMap.
+pub mod rollout_key {
+    /// `true` while restarts are paused; `registry-mirror resume` writes `false`.
+    pub const PAUSED: &str = "paused";
+    /// The node whose failure paused them.
+    pub const NODE: &str = "node";
+    /// The plan that failed there.
+    pub const PLAN: &str = "plan";
+    /// Its agent's sentence.
+    pub const REASON: &str = "reason";
+    /// When they were paused.
+    pub const SINCE: &str = "since";
+    /// All failures that the pause was made for, a line each: node and plan.
+    pub const FAILURES: &str = "failures";
+    /// Enforce, DryRun or Restore: overrides the mode that the controller was started with. Written by
+    /// `helm uninstall` and by people, never by the controller.
+    pub const MODE: &str = "mode";
+}
+
 /// Annotation on a NodeMirror: the hash of the plan that a person approved.
 pub const APPROVE_ANNOTATION: &str = "registry-mirror.dev/approve";
 

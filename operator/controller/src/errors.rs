@@ -18,19 +18,6 @@ pub enum ControllerError {
     /// A part without which the rest would look well and do nothing.
     #[error("the controller's task `{0}` ended, which it never should; the process ends with it, to start anew")]
     TaskEnded(&'static str),
-    /// The Lease cannot be used.
-    #[error(
-        "the Lease {lease} in the namespace {namespace} cannot be used: {reason}; the controller's Role needs create on \
-         leases, and get and patch on this one"
-    )]
-    Lease {
-        /// Its name.
-        lease: &'static str,
-        /// Its namespace.
-        namespace: String,
-        /// Why.
-        reason: String,
-    },
 }
 
 /// One pass could not be finished; it is tried again.

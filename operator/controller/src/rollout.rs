@@ -16,21 +16,9 @@ use registry_mirror_core::{
 
 use crate::{
     caches::Caches,
-    contract::{ROLLOUT_CONFIG_MAP, field_manager},
+    contract::{ROLLOUT_CONFIG_MAP, field_manager, rollout_key as key},
     errors::PassError,
 };
-
-/// Keys of the ConfigMap.
-mod key {
-    pub const PAUSED: &str = "paused";
-    pub const NODE: &str = "node";
-    pub const PLAN: &str = "plan";
-    pub const REASON: &str = "reason";
-    pub const SINCE: &str = "since";
-    pub const FAILURES: &str = "failures";
-    /// Written by `helm uninstall` and by people, never by the controller.
-    pub const MODE: &str = "mode";
-}
 
 /// What the ConfigMap says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

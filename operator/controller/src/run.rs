@@ -97,18 +97,22 @@ struct Controller {
 struct Schedule {
     lane: Lane,
     /// From the first change to the pass, so that changes that come together are dealt with together.
-    debounce: Duration,
+    settle: Duration,
+    /// From the beginning of one pass to that of the next.
+    pace: Duration,
     due: Option<Instant>,
+    last: Option<Instant>,
     failures: u32,
 }
 
 impl Schedule {
-    const fn new(lane: Lane, debounce: Duration) -> Self {
-        Self { lane, debounce, due: None, failures: 0 }
+    const fn new(lane: Lane, settle: Duration, pace: Duration) -> Self {
+        Self { lane, settle, pace, due: None, last: None, failures: 0 }
     }
 
     fn mark(&mut self) {
-        let at = Instant::now() + self.debounce;
+        let settled = Instant::now() + self.settle;
+        let at = self.last.map_or(settled, |last| settled.max(last + self.pace));
         self.due = Some(match self.due {
             // A lane that failed keeps its back-off whatever else changes, so that an API server in trouble has peace.
             Some(due) if self.failures > 0 => due,
@@ -121,7 +125,7 @@ impl Schedule {
     fn at_latest(&mut self, at: Option<Timestamp>) {
         let Some(at) = at else { return };
         let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
-        let at = Instant::now() + wait.max(self.debounce);
+        let at = Instant::now() + wait.max(self.pace);
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
@@ -150,9 +154,10 @@ impl Controller {
             events,
             metrics,
             lanes: [
-                Schedule::new(Lane::Publish, Duration::from_millis(50)),
-                Schedule::new(Lane::Nodes, Duration::from_millis(50)),
-                Schedule::new(Lane::Status, Duration::from_millis(500)),
+                // A single change is published at once; of fifty in a row the bundle sees a few.
+                Schedule::new(Lane::Publish, Duration::from_millis(5), Duration::from_millis(50)),
+                Schedule::new(Lane::Nodes, Duration::from_millis(20), Duration::from_millis(100)),
+                Schedule::new(Lane::Status, Duration::from_millis(200), Duration::from_millis(500)),
             ],
         }
     }
@@ -221,8 +226,9 @@ impl Controller {
     }
 
     async fn pass(&mut self, lane: Lane) {
-        self.schedule(lane).due = None;
         let started = Instant::now();
+        let schedule = self.schedule(lane);
+        (schedule.due, schedule.last) = (None, Some(started));
         let result = tokio::time::timeout(PASS_TIMEOUT, async {
             match lane {
                 Lane::Publish => self.publish().await,
@@ -285,8 +291,9 @@ impl Controller {
         let Self { caches, config, events, metrics, reporter, .. } = self;
         let written = reporter.pass(caches, config, &compiled, events, metrics).await?;
         // While thousands of nodes report, the status follows at a pace that the API server does not feel.
-        let pace = Duration::from_millis(500) + Duration::from_millis(10) * u32::try_from(written).unwrap_or(u32::MAX);
-        self.schedule(Lane::Status).debounce = pace.min(Duration::from_secs(10));
+        let written = u32::try_from(written).unwrap_or(u32::MAX);
+        let pace = Duration::from_millis(500).saturating_add(Duration::from_millis(10).saturating_mul(written));
+        self.schedule(Lane::Status).pace = pace.min(Duration::from_secs(10));
         Ok(())
     }
 }

@@ -24,6 +24,8 @@ pub struct Observed {
     pub config: Result<LoadedConfig, ConfigError>,
     /// Whether a file can be renamed over the main configuration file.
     pub config_writable: Writable,
+    /// Whether files can be written into the directory of hosts.toml files that is or will be in force.
+    pub directory_writable: Writable,
     /// Whether the running daemon reads the directory that the files name. Asked only of a live host.
     pub proof: Proof,
 }
@@ -113,7 +115,7 @@ impl Distribution {
             Self::K3s => Some("`/etc/rancher/k3s/registries.yaml`"),
             Self::Rke2 => Some("`/etc/rancher/rke2/registries.yaml`"),
             Self::Microk8s => Some("`/var/snap/microk8s/current/args/certs.d`"),
-            Self::K0s => Some("a drop-in below `/etc/k0s/containerd.d`"),
+            Self::K0s => Some("`config_path` in a drop-in below `/etc/k0s/containerd.d`"),
             Self::Plain | Self::Kind | Self::Eks | Self::Aks | Self::Flatcar => None,
         }
     }

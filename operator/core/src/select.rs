@@ -96,7 +96,7 @@ mod tests {
             (
                 LabelSelector {
                     match_labels: labels(&[("region", "north")]),
-                    ..requires("zone", LabelOperator::Exists, &[])
+                    ..requires("zone", Exists, &[])
                 },
                 false,
             ),

@@ -13,16 +13,21 @@ use registry_mirror_core::{
 const NAMESPACE: &str = "registry-mirror-system";
 const V2_4: Version = Version::new(2, 4, 2);
 
-const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIBkTCCATegAwIBAgI=\n-----END CERTIFICATE-----\n";
-const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByo=\n-----END PRIVATE KEY-----\n";
+const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAMCAQA=\n-----END CERTIFICATE-----\n";
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAMCAQA=\n-----END PRIVATE KEY-----\n";
 
 fn files() -> MapSource {
     let both = format!("{KEY}{PEM}");
     MapSource(
-        [("/etc/ssl/ca.crt", PEM), ("/etc/ssl/client.crt", PEM), ("/etc/ssl/client.key", KEY), ("/etc/ssl/both.pem", &both)]
-            .into_iter()
-            .map(|(path, text)| (path.into(), text.as_bytes().to_vec()))
-            .collect(),
+        [
+            ("/etc/ssl/ca.crt", PEM),
+            ("/etc/ssl/client.crt", PEM),
+            ("/etc/ssl/client.key", KEY),
+            ("/etc/ssl/both.pem", &both),
+        ]
+        .into_iter()
+        .map(|(path, text)| (path.into(), text.as_bytes().to_vec()))
+        .collect(),
     )
 }
 
@@ -60,8 +65,7 @@ fn k3s(text: &str) -> String {
 
 #[test]
 fn k3s_mirrors_with_credentials_and_mutual_tls() {
-    insta::assert_snapshot!(k3s(
-        "mirrors:
+    insta::assert_snapshot!(k3s("mirrors:
   docker.io:
     endpoint:
     - https://harbor.example:8443/v2/dockerhub
@@ -76,14 +80,12 @@ configs:
   private.example:
     auth: {auth: dXNlcjpwYXNz}
     tls: {insecure_skip_verify: true}
-"
-    ));
+"));
 }
 
 #[test]
 fn k3s_rewrites_that_are_a_prefix_become_one() {
-    insta::assert_snapshot!(k3s(
-        "mirrors:
+    insta::assert_snapshot!(k3s("mirrors:
   docker.io:
     endpoint: [https://harbor.example]
     rewrite: {'^(.*)$': 'dockerhub/$1'}
@@ -93,8 +95,7 @@ fn k3s_rewrites_that_are_a_prefix_become_one() {
 configs:
   docker.io:
     auth: {username: me, password: mine, identity_token: t}
-"
-    ));
+"));
 }
 
 #[test]
@@ -172,7 +173,7 @@ password = \"s3cret\"
 ";
     let mut source = files();
     source.0.insert("/etc/containerd/config.toml".into(), text.as_bytes().to_vec());
-    let config = config_toml::load(Path::new("/etc/containerd/config.toml"), Version::new(1, 7, 35), &source).expect("a config");
-    let (_, registries) = config_toml::migrate(&config, Path::new("/certs.d"), "2026-11-21").expect("a migration");
-    insta::assert_snapshot!(shown(&import::containerd(&registries, &source, NAMESPACE).expect("an import")));
+    let config =
+        config_toml::load(Path::new("/etc/containerd/config.toml"), Version::new(1, 7, 35), &source).expect("a config");
+    insta::assert_snapshot!(shown(&import::containerd(&config, &source, NAMESPACE).expect("an import")));
 }

@@ -10,7 +10,7 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1::{
-    ContainerState, ContainerStateValue, ContainerFilter, ImageSpec, ListContainersRequest, ListPodSandboxRequest,
+    ContainerFilter, ContainerState, ContainerStateValue, ImageSpec, ListContainersRequest, ListPodSandboxRequest,
     PullImageRequest, StatusRequest, VersionRequest, image_service_client::ImageServiceClient,
     runtime_service_client::RuntimeServiceClient,
 };
@@ -293,7 +293,8 @@ mod tests {
 
     #[test]
     fn reads_the_config_path_of_a_running_1_x() {
-        let config = r#"{"containerd":{"snapshotter":"overlayfs"},"registry":{"configPath":"/etc/containerd/certs.d"}}"#;
+        let config =
+            r#"{"containerd":{"snapshotter":"overlayfs"},"registry":{"configPath":"/etc/containerd/certs.d"}}"#;
         assert_eq!(running_config_path(config).as_deref(), Some("/etc/containerd/certs.d"));
         assert_eq!(running_config_path(r#"{"registry":{}}"#), None);
         assert_eq!(running_config_path("{"), None);

@@ -90,6 +90,8 @@ impl Cluster {
             "helm uninstall",
         )?;
         let bed = self.bed();
+        // Helm does not wait for the agents' end, and they write on their nodes until then.
+        bed.kubectl(["delete", "pods", "--all", "--namespace", NAMESPACE, "--timeout=90s"])?;
         for kind in ["registrymirrors", "nodemirrors"] {
             // The first run has no such kind yet.
             if bed.kubectl(["get", "crd", &format!("{kind}.registry-mirror.dev")]).is_ok() {

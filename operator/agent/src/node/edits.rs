@@ -10,6 +10,7 @@ use registry_mirror_core::{
     config_toml::{self, Undo, UndoOutcome},
     containerd::Version,
     digest::Digest,
+    plan::rewrites::{self, OwnEdit},
 };
 use registry_mirror_host::{
     file_error::FileError,
@@ -31,17 +32,29 @@ pub(super) fn note(state: &StateDir, replacement: &Replacement, migrated: bool) 
     let root = state.writer().root();
     let file = root.resolve(file)?.unwrap_or_else(|| file.clone());
     let mut edits = recorded(state)?;
-    edits.retain(|edit| edit.config_file != file || edit.after != Digest::of(after));
-    edits.push(ConfigEdit {
+    let now = Timestamp::now();
+    let mut edit = ConfigEdit {
         config_file: file,
         before: before.as_deref().map(Digest::of),
         after: Digest::of(after),
         backup: None,
         undo: undo.clone(),
         migrated,
-        made_at: Timestamp::now(),
+        made_at: now,
         reverts: Vec::new(),
+    };
+    edits.retain(|earlier| {
+        let again = earlier.after == edit.after || is_gone(before.as_deref(), earlier);
+        if earlier.config_file != edit.config_file || !again {
+            return true;
+        }
+        // Somebody wrote over it, and it is made once more.
+        edit.reverts = rewrites::recent(&earlier.reverts, now);
+        edit.reverts.push(now);
+        edit.migrated |= earlier.migrated;
+        false
     });
+    edits.push(edit);
     state.save_edits(&edits).map(drop)
 }
 
@@ -71,6 +84,24 @@ pub(super) fn forget_gone(state: &StateDir) -> Result<(), FileError> {
         }
     }
     state.save_edits(&kept).map(drop)
+}
+
+/// The last edit that was made, as far as it says which directory it set.
+///
+/// # Errors
+/// On what the kernel says.
+pub(super) fn last(state: &StateDir) -> Result<Option<OwnEdit>, FileError> {
+    let Some(ConfigEdit { config_file, undo, reverts, .. }) = recorded(state)?.pop() else { return Ok(None) };
+    let undo: Option<Undo> = serde_json::from_value(undo).ok();
+    let directory = undo.as_ref().and_then(Undo::directory).map(Path::to_owned);
+    Ok(directory.map(|directory| OwnEdit { file: config_file, directory, reverts }))
+}
+
+/// Whether nothing of an edit stands in these bytes of its file.
+fn is_gone(bytes: Option<&[u8]>, edit: &ConfigEdit) -> bool {
+    let Some(bytes) = bytes else { return true };
+    let undo: Result<Undo, _> = serde_json::from_value(edit.undo.clone());
+    undo.is_ok_and(|undo| config_toml::undo(bytes, &undo, MOST_LENIENT) == UndoOutcome::Gone)
 }
 
 fn recorded(state: &StateDir) -> Result<Vec<ConfigEdit>, FileError> {
@@ -127,4 +158,75 @@ fn unreadable(file: &Path) -> String {
          if nothing else needs it",
         file.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_mirror_core::config_toml::{Edit, MapSource, load, patch};
+
+    use super::*;
+
+    const FILE: &str = "/etc/containerd/config.toml";
+    const BEFORE: &str = "version = 2\n# ours alone\n";
+
+    fn edit_of(before: Option<&str>) -> (Edit, ConfigEdit) {
+        let source = MapSource::new();
+        let source = match before {
+            Some(text) => source.with(FILE, text),
+            None => source,
+        };
+        let config = load(Path::new(FILE), Version::new(1, 7, 35), &source).expect("loads");
+        let edit = patch(&config, Path::new("/etc/containerd/certs.d")).expect("patches");
+        let record = ConfigEdit {
+            config_file: FILE.into(),
+            before: before.map(|text| Digest::of(text.as_bytes())),
+            after: Digest::of(&edit.after),
+            backup: None,
+            undo: serde_json::to_value(&edit.undo).expect("serialises"),
+            migrated: false,
+            made_at: Timestamp::UNIX_EPOCH,
+            reverts: Vec::new(),
+        };
+        (edit, record)
+    }
+
+    fn outcome(current: &[u8], backup: Option<&str>, record: &ConfigEdit) -> String {
+        match decide(current, backup.map(|text| text.as_bytes().to_vec()), record) {
+            TakeBack::Nothing => "nothing".to_owned(),
+            TakeBack::Write(bytes) => String::from_utf8(bytes).expect("text"),
+            TakeBack::Remove => "remove".to_owned(),
+            TakeBack::ByHand(why) => format!("by hand: {why}"),
+        }
+    }
+
+    #[test]
+    fn the_backup_comes_back_verbatim_only_while_the_file_is_as_we_wrote_it() {
+        let (edit, record) = edit_of(Some(BEFORE));
+        assert_eq!(outcome(&edit.after, Some(BEFORE), &record), BEFORE);
+        // a broken copy is not put back, and not needed
+        assert_eq!(outcome(&edit.after, Some("version = 9\n"), &record), BEFORE);
+        assert_eq!(outcome(&edit.after, None, &record), BEFORE);
+        let changed = [&edit.after[..], b"root = \"/data\"\n"].concat();
+        let changed = String::from_utf8(changed).expect("text").replace("# ours alone", "# theirs");
+        let taken = outcome(changed.as_bytes(), Some(BEFORE), &record);
+        assert!(taken.contains("# theirs") && !taken.contains("config_path"), "{taken}");
+    }
+
+    #[test]
+    fn a_file_that_we_made_goes_unless_others_use_it() {
+        let (edit, record) = edit_of(None);
+        assert_eq!(outcome(&edit.after, None, &record), "remove");
+        let changed = [&b"oom_score = -999\n"[..], &edit.after].concat();
+        let taken = outcome(&changed, None, &record);
+        assert!(taken.contains("oom_score") && !taken.contains("config_path"), "{taken}");
+    }
+
+    #[test]
+    fn an_edit_of_which_nothing_is_left_is_nobodys() {
+        let (_, record) = edit_of(Some(BEFORE));
+        assert_eq!(outcome(BEFORE.as_bytes(), Some(BEFORE), &record), "nothing");
+        assert_eq!(outcome(b"version = 3\n", Some(BEFORE), &record), "nothing");
+        let later = ConfigEdit { undo: serde_json::json!({"layout": 7}), ..record };
+        assert!(outcome(BEFORE.as_bytes(), None, &later).starts_with("by hand: "));
+    }
 }

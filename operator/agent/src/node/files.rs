@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
@@ -39,6 +39,8 @@ pub struct Applied {
     pub conflicts: Vec<String>,
     /// Credentials that this containerd does not forward, a sentence each.
     pub credentials_unusable: Vec<String>,
+    /// Files of ours that others changed, and what is done about it in a sentence.
+    pub drift: Vec<(PathBuf, String)>,
     /// Files written and removed.
     pub changes: u64,
     /// Why the files could not all be put in place.
@@ -106,6 +108,9 @@ impl Applied {
             }
             if finding.is_conflict() {
                 self.conflicts.push(format!("{finding}."));
+            }
+            if finding.is_drift() {
+                self.drift.push((finding.path.clone(), finding.to_string()));
             }
         }
     }

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use registry_mirror_core::{
     observed::{Observed, Proof, Supervisor, Unit},
-    plan::{ConfigPlan, plan_config},
+    plan::{
+        ConfigPlan, plan_config,
+        rewrites::{self, OwnEdit, Rewrite, is_in_question},
+    },
 };
 use registry_mirror_crds::{PlanChange, PlanKind};
 use registry_mirror_host::{
@@ -36,6 +39,10 @@ pub struct Look {
     pub cri: Cri,
     /// Whether it reads the directory.
     pub proof: Proof,
+    /// Whether somebody has written over our edit of the configuration, and what to do about it.
+    pub rewrite: Rewrite,
+    /// The plan for the files as they stand, where that is another one because somebody has written over our edit.
+    pub as_written: Option<ConfigPlan>,
 }
 
 /// A proof that was had, and for which start of the daemon.
@@ -54,8 +61,8 @@ pub enum Asking {
     Forbidden,
 }
 
-/// Looks at the host. `proved` is the last proof; it is asked for again only when the daemon has restarted or another
-/// directory is in force.
+/// Looks at the host. `ours` is our last edit of its configuration. `proved` is the last proof; it is asked for again
+/// only when the daemon has restarted or another directory is in force.
 ///
 /// # Errors
 /// Where no containerd answers or the host cannot be read.
@@ -64,28 +71,33 @@ pub async fn look(
     systemd: &Systemd,
     pod_uid: Option<&str>,
     asking: Asking,
+    ours: Option<&OwnEdit>,
     proved: &mut Option<Proved>,
     writer_for: impl Fn(&Path, &Path) -> HostWriter,
 ) -> Result<Look, ObserveError> {
     let Live { mut observed, cri, socket: _, unit: unit_state } = observe::live(root, systemd, pod_uid).await?;
     let date = today();
     let mut plan = plan_config(&observed, &date);
-    if let (Asking::Allowed, ConfigPlan::Adopt { directory, .. }) = (asking, &plan) {
-        let now = Proved {
-            invocation: unit_state.as_ref().and_then(|unit| unit.invocation.clone()),
-            directory: directory.clone(),
-        };
-        if proved.as_ref() == Some(&now) {
-            observed.proof = Proof::Effective;
-        } else {
-            let writer = writer_for(&observed.config_file, directory);
-            observed.proof = prove(&writer, directory, &cri).await.into();
-            *proved = (observed.proof == Proof::Effective).then_some(now);
-            plan = plan_config(&observed, &date);
+    let invocation = unit_state.as_ref().and_then(|unit| unit.invocation.clone());
+    let mut question = Question { cri: &cri, invocation, proved };
+    let (mut rewrite, mut as_written) = (Rewrite::None, None);
+    if let (Asking::Allowed, Some(ours)) = (asking, ours)
+        && is_in_question(&plan, ours)
+    {
+        let proof = question.ask(&writer_for(&observed.config_file, &ours.directory), &ours.directory).await;
+        rewrite = rewrites::rewrite(&plan, ours, &proof, Timestamp::now());
+        if let Some(instead) = rewrite.plan() {
+            as_written = Some(std::mem::replace(&mut plan, instead));
+            observed.proof = proof;
         }
     }
+    if let (Asking::Allowed, None, ConfigPlan::Adopt { directory, .. }) = (asking, &as_written, &plan) {
+        observed.proof = question.ask(&writer_for(&observed.config_file, directory), directory).await;
+        plan = plan_config(&observed, &date);
+    }
     let started_at = unit_state.as_ref().and_then(|unit| unit.started_at);
-    let Observed { containerd, distribution, supervisor, config_file, config, config_writable: _, proof } = observed;
+    let Observed { containerd, distribution, supervisor, config_file, config, config_writable: _, directory_writable: _, proof } =
+        observed;
     let declared = config.as_ref().ok().and_then(|config| config.analyze().declared_version);
     let facts = ContainerdFacts {
         version: containerd.to_string(),
@@ -100,7 +112,26 @@ pub async fn look(
         Supervisor::Unit(unit) => Some(unit),
         Supervisor::Embedded { .. } | Supervisor::Offline | Supervisor::Unknown(_) => None,
     };
-    Ok(Look { containerd: facts, version: containerd, plan, unit, config_file, cri, proof })
+    Ok(Look { containerd: facts, version: containerd, plan, unit, config_file, cri, proof, rewrite, as_written })
+}
+
+/// Whether a daemon reads a directory, asked at most once for each of its starts.
+struct Question<'a> {
+    cri: &'a Cri,
+    invocation: Option<InvocationId>,
+    proved: &'a mut Option<Proved>,
+}
+
+impl Question<'_> {
+    async fn ask(&mut self, writer: &HostWriter, directory: &Path) -> Proof {
+        let now = Proved { invocation: self.invocation.clone(), directory: directory.to_owned() };
+        if self.proved.as_ref() == Some(&now) {
+            return Proof::Effective;
+        }
+        let proof = prove(writer, directory, self.cri).await.into();
+        *self.proved = (proof == Proof::Effective).then_some(now);
+        proof
+    }
 }
 
 /// The date that a migration writes into its comments, in UTC.

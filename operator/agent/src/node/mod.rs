@@ -10,6 +10,7 @@ mod place;
 mod preview;
 mod restart;
 mod restore;
+mod rewrites;
 mod settle;
 
 use std::{
@@ -17,10 +18,11 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use registry_mirror_core::{
     bundle::{Bundle, Mode},
     digest::Digest,
-    plan::{ConfigPlan, config::DEFAULT_DIRECTORY},
+    plan::{ConfigPlan, config::DEFAULT_DIRECTORY, rewrites::OwnEdit},
 };
 use registry_mirror_host::{
     file_error::FileError,
@@ -46,7 +48,7 @@ use self::{
 };
 use crate::{
     approval::Leave,
-    facts::{Effective, Facts, Verdict},
+    facts::{DRIFT_KEPT, DriftFacts, Effective, Facts, Verdict},
     health::HealthMap,
     metrics::Metrics,
 };
@@ -86,6 +88,8 @@ pub struct Node {
     unsettled: bool,
     /// The mirrors as this node sees them; nothing is known of them on the command line.
     health: Arc<HealthMap>,
+    /// Files of ours that others changed since this process has started, the last few.
+    drift: Vec<DriftFacts>,
 }
 
 impl Node {
@@ -106,6 +110,7 @@ impl Node {
             slice: None,
             unsettled: true,
             health: Arc::default(),
+            drift: Vec::new(),
         })
     }
 
@@ -203,6 +208,7 @@ impl Node {
             registries: Vec::new(),
             conflicts: Vec::new(),
             credentials_unusable: Vec::new(),
+            drift: Vec::new(),
             restarts: 0,
         };
         match slice.mode {
@@ -248,7 +254,10 @@ impl Node {
             facts.registries = files::not_applied(slice, "containerd could not be looked at");
             return;
         }
+        let rewritten = self.mend(slice).await;
         self.apply(slice, leave, metrics, facts).await;
+        facts.conflicts.extend(rewritten);
+        facts.drift.clone_from(&self.drift);
         facts.restarts = self.restarts_made();
     }
 
@@ -277,8 +286,13 @@ impl Node {
         }
         let (config_file, directory) = self.places();
         let writer = self.writer_for(&config_file, &directory);
-        let Applied { registries, conflicts, credentials_unusable, changes, error } =
+        let needs_restart = look.plan.needs_restart();
+        let Applied { registries, conflicts, credentials_unusable, drift, changes, error } =
             apply_files(&writer, slice, look.version, &directory, &self.health);
+        for (path, what) in drift {
+            tracing::warn!("{what}");
+            self.note_drift(path, what);
+        }
         metrics.file_changes.inc_by(changes);
         facts.registries = registries;
         facts.conflicts = conflicts;
@@ -287,7 +301,7 @@ impl Node {
             facts.verdict = Verdict::ApplyFailed(error);
             return;
         }
-        if look.plan.needs_restart() && !slice.entries.is_empty() {
+        if needs_restart && !slice.entries.is_empty() {
             self.restart_if_allowed(&writer, leave, metrics, facts).await;
         }
     }
@@ -296,7 +310,8 @@ impl Node {
         let (root, pod_uid) = (self.root.clone(), self.pod_uid.clone());
         let writer_for =
             |config: &Path, directory: &Path| HostWriter::new(root.clone(), WriteScope::for_host(config, directory));
-        let found = look(&root, &self.systemd, pod_uid.as_deref(), asking, &mut self.proved, writer_for)
+        let ours = self.last_edit();
+        let found = look(&root, &self.systemd, pod_uid.as_deref(), asking, ours.as_ref(), &mut self.proved, writer_for)
             .await
             .map_err(|error| error.to_string())?;
         Ok(self.look.insert(found))
@@ -305,6 +320,24 @@ impl Node {
     async fn lock(&self) -> Result<HostLock, String> {
         let state = self.state().map_err(|error| error.to_string())?;
         HostLock::acquire_within(&state, "the agent", LOCK_LIMIT).await.map_err(|error| error.to_string())
+    }
+
+    /// Our last edit of containerd's configuration. A host that was never worked on stays without a state directory.
+    fn last_edit(&self) -> Option<OwnEdit> {
+        self.root.stat(Path::new(STATE_DIR)).ok().flatten()?;
+        let last = self.state().and_then(|state| edits::last(&state));
+        last.unwrap_or_else(|error| {
+            tracing::warn!("the record of earlier edits could not be read: {error}");
+            None
+        })
+    }
+
+    /// Remembers a file of ours that somebody changed, for status and Events.
+    fn note_drift(&mut self, path: PathBuf, what: String) {
+        let at = Timestamp::now();
+        self.drift.push(DriftFacts { path: path.display().to_string(), at, what });
+        let surplus = self.drift.len().saturating_sub(DRIFT_KEPT);
+        self.drift.drain(..surplus);
     }
 
     fn restarts_made(&self) -> u32 {

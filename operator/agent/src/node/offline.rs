@@ -82,6 +82,7 @@ impl Offline {
             registries: Vec::new(),
             conflicts: Vec::new(),
             credentials_unusable: Vec::new(),
+            drift: Vec::new(),
             restarts: 0,
         };
         if let Err(verdict) = self.work(slice, &mut facts) {
@@ -110,7 +111,7 @@ impl Offline {
         let state = StateDir::open(&writer).map_err(|error| failed(error.to_string()))?;
         let _lock = HostLock::acquire(&state, "node apply").map_err(|error| failed(error.to_string()))?;
         self.refuse_unsettled(&writer).map_err(failed)?;
-        let Applied { registries, conflicts, credentials_unusable, changes: _, error } =
+        let Applied { registries, conflicts, credentials_unusable, changes: _, error, drift: _ } =
             apply_files(&writer, slice, self.version, directory, &HealthMap::default());
         facts.registries = registries;
         facts.conflicts = conflicts;

@@ -78,6 +78,15 @@ impl What {
     }
 }
 
+impl Step {
+    /// The step in words: `write /etc/containerd/certs.d/docker.io/hosts.toml`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let Self { directory: _, what, path } = self;
+        format!("{} {}", what.verb(), path.display())
+    }
+}
+
 impl Node {
     /// The release of the containerd that runs here.
     ///
@@ -132,7 +141,7 @@ fn preview(
         return Ok(preview);
     };
     let (applied, plan) = plan_only(root, slice, version, directory, health)?;
-    let Applied { registries, conflicts, credentials_unusable, changes: _, error: _ } = applied;
+    let Applied { registries, conflicts, credentials_unusable, changes: _, error: _, drift: _ } = applied;
     preview.steps = steps(directory, &plan.ops);
     preview.registries = registries;
     preview.remarks = conflicts.into_iter().chain(credentials_unusable).collect();
@@ -140,7 +149,7 @@ fn preview(
 }
 
 /// What changes in the end: the names under which directories are filled or emptied are nobody's business.
-fn steps(certs_d: &Path, ops: &[Op]) -> Vec<Step> {
+pub(super) fn steps(certs_d: &Path, ops: &[Op]) -> Vec<Step> {
     // A directory is filled before it gets its name, and emptied after it has lost it.
     let mut named: BTreeMap<&str, &str> = BTreeMap::new();
     for op in ops {
@@ -186,10 +195,7 @@ mod tests {
             Op::Remove(file(".registry-mirror.1")),
             Op::RemoveDirectory { name: ".registry-mirror.1".to_owned() },
         ];
-        let shown: Vec<_> = steps(Path::new("/c"), &ops)
-            .into_iter()
-            .map(|Step { directory: _, what, path }| format!("{} {}", what.verb(), path.display()))
-            .collect();
+        let shown: Vec<_> = steps(Path::new("/c"), &ops).iter().map(Step::words).collect();
         assert_eq!(shown, ["write /c/docker.io/hosts.toml", "remove /c/quay.io/hosts.toml"]);
     }
 }

@@ -28,6 +28,7 @@ use registry_mirror_host::{
 use super::{
     Asking, Node,
     edits::{TakeBack, take_back},
+    preview::{Step, steps},
 };
 use crate::{
     facts::{Facts, Verdict},
@@ -182,9 +183,7 @@ impl Host {
                 push_new(&mut restored.by_hand, warning);
             }
             let plan = plan(directory, &listing, &ownership, grace);
-            for op in &plan.ops {
-                push_new(&mut restored.done, op.describe(directory));
-            }
+            restored.done.extend(steps(directory, &plan.ops).iter().map(Step::words));
             for Finding { path, what, .. } in &plan.findings {
                 if let What::NotRestored { backup } = what {
                     push_new(

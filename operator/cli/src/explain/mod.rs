@@ -71,19 +71,14 @@ struct Report {
 /// # Errors
 /// Where the files cannot be read.
 pub async fn run(args: &ExplainArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let ExplainArgs {
-        image,
-        host_root,
-        node,
-        context,
-        objects,
-        containerd_version,
-        probe,
-        probe_timeout,
-        output,
-    } = args;
+    let ExplainArgs { image, host_root, node, context, objects, containerd_version, probe, probe_timeout, output } =
+        args;
     if let Some(node) = node {
-        return node::run(&node::Remote { node, context: context.as_deref(), namespace: &objects.namespace }, args, out);
+        return node::run(
+            &node::Remote { node, context: context.as_deref(), namespace: &objects.namespace },
+            args,
+            out,
+        );
     }
     let source = match host_root {
         Some(root) => Source::host(root, *containerd_version, image).await?,

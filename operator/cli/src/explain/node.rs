@@ -77,6 +77,7 @@ pub fn run(remote: &Remote<'_>, args: &ExplainArgs, out: &mut impl Write) -> any
 
 fn said(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
-    let text = text.trim();
+    // The last line is the error, what stands before are log lines.
+    let text = text.trim().lines().next_back().unwrap_or_default();
     if text.is_empty() { format!("kubectl ended with {}", output.status) } else { text.to_owned() }
 }

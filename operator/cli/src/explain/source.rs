@@ -81,8 +81,7 @@ impl Source {
             }
             notes.extend(wanted.notes.iter().map(|note| format!("RegistryMirror `{}`: {note}", entry.object)));
             rendered.extend(wanted.registry.certificates.iter().map(|(name, pem)| (path.join(name), pem.clone())));
-            configured =
-                Configured::Directory(RegistryDirectory { path, hosts_toml: Some(wanted.registry.file()) });
+            configured = Configured::Directory(RegistryDirectory { path, hosts_toml: Some(wanted.registry.file()) });
         }
         Ok(Self { version, configured, files: Files::Rendered(rendered), notes })
     }

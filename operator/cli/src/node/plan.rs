@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use registry_mirror_agent::node::{Preview, Step, plan_facts};
+use registry_mirror_agent::node::{Preview, plan_facts};
 use registry_mirror_core::{bundle::Bundle, slice::slice};
 use registry_mirror_crds::PlanChange;
 use serde::Serialize;
@@ -51,9 +51,18 @@ struct Plan {
     reason: String,
     config_file: String,
     directory: Option<PathBuf>,
-    changes: Vec<PlanChange>,
+    changes: Vec<Change>,
     registries: Vec<Registry>,
     files: Vec<File>,
+}
+
+/// A key that changes; `null` where it is absent.
+#[derive(Debug, Serialize)]
+struct Change {
+    file: String,
+    key: String,
+    from: Option<String>,
+    to: Option<String>,
 }
 
 /// A registry that an object names.
@@ -142,10 +151,14 @@ fn as_data(preview: &Preview) -> Plan {
         reason: facts.reason,
         config_file: preview.containerd.config_file.clone(),
         directory: preview.directory.clone(),
-        changes: facts.changes,
+        changes: facts.changes.into_iter().map(change).collect(),
         registries: registries.collect(),
         files: preview.steps.iter().map(|step| File { action: step.what.verb(), path: step.path.clone() }).collect(),
     }
+}
+
+fn change(PlanChange { file, key, from, to }: PlanChange) -> Change {
+    Change { file, key, from, to }
 }
 
 fn table(preview: &Preview, secrets: Secrets, out: &mut impl Write) -> anyhow::Result<()> {
@@ -167,8 +180,8 @@ fn table(preview: &Preview, secrets: Secrets, out: &mut impl Write) -> anyhow::R
     if !steps.is_empty() {
         writeln!(out)?;
     }
-    for Step { directory: _, what, path } in steps {
-        writeln!(out, "{} {}", what.verb(), path.display())?;
+    for step in steps {
+        writeln!(out, "{}", step.words())?;
     }
     let errors = registries.iter().filter_map(|facts| Some((&facts.object, facts.error.as_ref()?)));
     if plan.directory().is_some() {

@@ -106,7 +106,7 @@ impl Reader {
 
     fn share(&mut self, registries: Arc<Vec<RegistryReport>>) -> Arc<Vec<RegistryReport>> {
         self.reads = self.reads.wrapping_add(1);
-        if self.reads % 1024 == 0 {
+        if self.reads.is_multiple_of(1024) {
             self.shared.retain(|known| Arc::strong_count(known) > 1);
         }
         if let Some(known) = self.shared.get(&registries) {
@@ -155,7 +155,7 @@ fn restart(status: &NodeMirrorStatus, generation: i64) -> Restart {
 mod tests {
     use super::*;
 
-    fn object(generation: i64, status: serde_json::Value) -> DeserializeGuard<NodeMirror> {
+    fn object(generation: i64, status: &serde_json::Value) -> DeserializeGuard<NodeMirror> {
         serde_json::from_value(serde_json::json!({
             "apiVersion": "registry-mirror.dev/v1alpha1", "kind": "NodeMirror",
             "metadata": {"name": "n", "uid": "u", "generation": generation,
@@ -180,7 +180,7 @@ mod tests {
     fn a_pending_restart_names_its_plan() {
         let status = serde_json::json!({"plan": plan(), "conditions": [
             condition("Ready", "False", "RestartPending", 1), condition("RestartPending", "True", "WaitsForApproval", 1)]});
-        let record = Reader::default().read(object(1, status));
+        let record = Reader::default().read(object(1, &status));
         assert_eq!(record.restart, Restart::Pending(PlanHash::new("p".into())));
         assert_eq!(record.requested, Some(PlanHash::new("p".into())));
         assert_eq!(record.owner_uid.as_deref(), Some("node-uid"));
@@ -191,7 +191,7 @@ mod tests {
         for (seen, generation, expected) in [(3, 3, true), (2, 3, false)] {
             let status =
                 serde_json::json!({"plan": plan(), "conditions": [condition("Ready", "False", "RestartFailed", seen)]});
-            let record = Reader::default().read(object(generation, status));
+            let record = Reader::default().read(object(generation, &status));
             assert!(
                 matches!(record.restart, Restart::Failed { under_this_approval, .. } if under_this_approval == expected)
             );
@@ -205,14 +205,14 @@ mod tests {
             "registries": [{"registry": "docker.io", "object": "hub", "hash": "h"}]})
         };
         let mut reader = Reader::default();
-        let (a, b) = (reader.read(object(1, status())), reader.read(object(1, status())));
+        let (a, b) = (reader.read(object(1, &status())), reader.read(object(1, &status())));
         let (Some(a), Some(b)) = (a.report, b.report) else { panic!("both have a report") };
         assert!(Arc::ptr_eq(&a.registries, &b.registries));
     }
 
     #[test]
     fn a_status_of_another_release_is_no_status() {
-        let record = Reader::default().read(object(1, serde_json::json!({"restarts": "many"})));
+        let record = Reader::default().read(object(1, &serde_json::json!({"restarts": "many"})));
         assert_eq!((record.uid.as_str(), record.report), ("u", None));
     }
 }

@@ -90,7 +90,7 @@ pub(super) async fn watch(client: Client, caches: Arc<Caches>, startup_taint: Op
     let mut changes = 0_u32;
     let read = |node: SlimNode| {
         changes = changes.wrapping_add(1);
-        if changes % 4096 == 0 {
+        if changes.is_multiple_of(4096) {
             texts.tidy();
         }
         read(node, startup_taint.as_deref(), &mut texts)

@@ -9,8 +9,8 @@ use std::{
 };
 
 use k8s_openapi::{
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, ServiceAccount},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, Config, CustomResourceExt, ResourceExt,
@@ -22,6 +22,7 @@ use registry_mirror_core::bundle::{BUNDLE_KEY, Bundle, unpack};
 use registry_mirror_crds::{NodeMirror, RegistryMirror};
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, task::JoinHandle};
+use tracing_subscriber::EnvFilter;
 
 /// Long enough for a machine that is busy with other things; a test that waits this long has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -48,8 +49,8 @@ impl Running {
         self.task.await.expect("the controller does not panic")
     }
 
-    /// As on SIGKILL.
-    pub fn kill(self) {
+    /// Drops it at whatever it is doing.
+    pub fn cut_off(self) {
         self.task.abort();
     }
 }
@@ -62,8 +63,12 @@ impl Cluster {
             return None;
         };
         let turn = TURN.lock().await;
+        // Shown where a test fails.
+        let filter = EnvFilter::new("info,kube_lease_manager=debug,registry_mirror_controller=debug");
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let kubeconfig = Kubeconfig::read_from(path).expect("the kubeconfig");
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("it is whole");
+        let config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("it is whole");
         let client = Client::try_from(config).expect("a client");
         let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("t{}-{number}", std::process::id());
@@ -129,6 +134,7 @@ impl Cluster {
         ControllerConfig::new(self.namespace.clone(), identity.to_owned(), listen)
     }
 
+    /// Starts it on this thread, as the binary does.
     pub fn start(&self, config: ControllerConfig) -> Running {
         let (stop, stopped) = oneshot::channel::<()>();
         let client = self.client.clone();
@@ -195,7 +201,9 @@ impl Cluster {
         }
         let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready",
             "status": if ready { "True" } else { "False" }, "lastTransitionTime": now()}]}});
-        pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.expect("the Pod's status is taken");
+        pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .expect("the Pod's status is taken");
     }
 
     pub async fn node_mirror(&self, node: &str) -> NodeMirror {

@@ -4,6 +4,13 @@
 //! Needs `REGISTRY_MIRROR_TEST_KUBECONFIG`, an admin's kubeconfig of a cluster that the tests may do with as they like;
 //! without it each test says so and passes. `make test` sets it.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "a test says what it expects, and hands JSON about"
+)]
+
 mod bundle;
 mod cluster;
 mod leadership;

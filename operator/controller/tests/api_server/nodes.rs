@@ -1,7 +1,10 @@
 //! NodeMirrors and the startup taint follow the Nodes.
 
 use k8s_openapi::api::core::v1::Node;
-use kube::{ResourceExt, api::{DeleteParams, ListParams}};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams},
+};
 use registry_mirror_crds::NodeMirror;
 use serde_json::json;
 
@@ -29,7 +32,8 @@ async fn each_linux_node_has_a_node_mirror_that_it_owns() {
     assert_ne!(anew.uid(), mirror.uid());
     // and one that someone deletes comes back
     all.delete("linux", &DeleteParams::default()).await.expect("deleted");
-    until("it comes back", || async { all.get_opt("linux").await.ok()?.filter(|again| again.uid() != anew.uid()) }).await;
+    until("it comes back", || async { all.get_opt("linux").await.ok()?.filter(|again| again.uid() != anew.uid()) })
+        .await;
     controller.stop().await.expect("it stops in order");
 }
 

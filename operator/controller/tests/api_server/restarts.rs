@@ -39,14 +39,17 @@ async fn one_node_at_a_time() {
     let Some((cluster, controller)) = with_nodes(&["n1", "n2", "n3"], Policy::Automatic).await else { return };
     let mut done = Vec::new();
     for _ in 0..3 {
-        let now = until("one is approved", || async { Some(cluster.approved().await).filter(|names| !names.is_empty()) }).await;
+        let now =
+            until("one is approved", || async { Some(cluster.approved().await).filter(|names| !names.is_empty()) })
+                .await;
         assert_eq!(now.len(), 1, "never more than one: {now:?}");
         let node = now[0].clone();
         assert!(!done.contains(&node), "{node} is approved again");
         let plan = cluster.node_mirror(&node).await.spec.restart_approval.expect("approved").plan;
         assert_eq!(plan, format!("plan-{node}"));
         cluster.report_ready(&node).await;
-        until("it is taken back once used", || async { (!cluster.approved().await.contains(&node)).then_some(()) }).await;
+        until("it is taken back once used", || async { (!cluster.approved().await.contains(&node)).then_some(()) })
+            .await;
         done.push(node);
     }
     cluster.tells("hub", "Programmed=True Programmed").await;
@@ -59,7 +62,10 @@ async fn a_failure_pauses_until_resume_and_the_failed_node_comes_last() {
     let Some((cluster, controller)) = with_nodes(&["n1", "n2"], Policy::Automatic).await else { return };
     approved(&cluster, &["n1"]).await;
     cluster.report_failed("n1", "plan-n1").await;
-    let rollout = until("the pause", || async { cluster.rollout().await.filter(|data| data.get("paused").is_some_and(|p| p == "true")) }).await;
+    let rollout = until("the pause", || async {
+        cluster.rollout().await.filter(|data| data.get("paused").is_some_and(|p| p == "true"))
+    })
+    .await;
     assert_eq!((rollout["node"].as_str(), rollout["plan"].as_str()), ("n1", "plan-n1"));
     assert_eq!(rollout["reason"], "RestartFailed on n1.");
     approved(&cluster, &[]).await;
@@ -71,7 +77,8 @@ async fn a_failure_pauses_until_resume_and_the_failed_node_comes_last() {
     config.max_unavailable = MaxUnavailable::Nodes(1);
     let controller = cluster.start(config);
     cluster.mirror("quay", json!({"registry": "quay.io", "mirrors": [{"url": "https://a.example.com"}]})).await;
-    until("the new controller works", || async { cluster.objects_of_bundle().await.filter(|names| names.len() == 2) }).await;
+    until("the new controller works", || async { cluster.objects_of_bundle().await.filter(|names| names.len() == 2) })
+        .await;
     assert!(cluster.approved().await.is_empty());
 
     resume(&cluster).await;

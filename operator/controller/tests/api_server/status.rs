@@ -46,7 +46,9 @@ async fn counts_nodes_and_a_dead_agents_last_word_does_not_count() {
         let mut told: Vec<_> = list
             .items
             .into_iter()
-            .filter(|event| event.regarding.as_ref().and_then(|about| about.uid.as_ref()) == object.metadata.uid.as_ref())
+            .filter(|event| {
+                event.regarding.as_ref().and_then(|about| about.uid.as_ref()) == object.metadata.uid.as_ref()
+            })
             .filter_map(|event| event.reason)
             .collect();
         told.sort();
@@ -68,7 +70,8 @@ async fn conflicts_and_bad_references_are_told() {
         cluster.node(node, json!({"region": region}), json!([])).await;
     }
     let mirrors = json!([{"url": "https://a.example.com"}]);
-    let north = json!({"registry": "docker.io", "mirrors": mirrors, "nodeSelector": {"matchLabels": {"region": "north"}}});
+    let north =
+        json!({"registry": "docker.io", "mirrors": mirrors, "nodeSelector": {"matchLabels": {"region": "north"}}});
     // objects of one second stand in the order of their names
     cluster.mirror("a-north", north).await;
     cluster.mirror("b-all", json!({"registry": "docker.io", "mirrors": mirrors})).await;

@@ -34,8 +34,8 @@ pub(super) struct TooLarge {
 ///
 /// What changed gives way before what stands, so that no edit takes a mirror away from another object; among these the
 /// newest object gives way first. Without the refused changes the bundle is what it was, which fitted.
-pub(super) fn fit(candidates: Vec<Candidate>, options: &CompileOptions<'_>) -> (Bundle, BTreeMap<String, TooLarge>) {
-    let whole = assemble(&candidates, &BTreeSet::new(), &BTreeSet::new(), options);
+pub(super) fn fit(candidates: &[Candidate], options: &CompileOptions<'_>) -> (Bundle, BTreeMap<String, TooLarge>) {
+    let whole = assemble(candidates, &BTreeSet::new(), &BTreeSet::new(), options);
     if size(&whole) <= options.max_bytes {
         return (whole, BTreeMap::new());
     }
@@ -66,14 +66,14 @@ pub(super) fn fit(candidates: Vec<Candidate>, options: &CompileOptions<'_>) -> (
     while low < high {
         let middle = usize::midpoint(low, high);
         let (reverted, dropped) = apply(middle);
-        if size(&assemble(&candidates, &reverted, &dropped, options)) <= options.max_bytes {
+        if size(&assemble(candidates, &reverted, &dropped, options)) <= options.max_bytes {
             high = middle;
         } else {
             low = middle + 1;
         }
     }
     let (reverted, dropped) = apply(low);
-    let bundle = assemble(&candidates, &reverted, &dropped, options);
+    let bundle = assemble(candidates, &reverted, &dropped, options);
     let refused = candidates
         .iter()
         .enumerate()

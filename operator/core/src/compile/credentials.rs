@@ -150,7 +150,7 @@ fn same_host(host: &str, url: &HostUrl) -> bool {
 }
 
 /// `*.example.com`: a star stands for part of one label, as the kubelet reads it.
-fn matches_pattern(pattern: &str, url: &HostUrl) -> bool {
+pub(super) fn matches_pattern(pattern: &str, url: &HostUrl) -> bool {
     let authority = authority(url);
     let split = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
     let (pattern, host) = (split(pattern), split(&authority));

@@ -20,13 +20,16 @@ impl Compiler<'_> {
             self.refuse("spec.mirrors", format!("has {} mirrors: write at most {MAX_MIRRORS}", mirrors.len()));
         }
         let mut api_roots: BTreeMap<String, usize> = BTreeMap::new();
+        // The same url with and without `override_path` is another place, but the same table of hosts.toml, and a
+        // table that stands there twice spoils the whole file.
+        let mut tables: BTreeMap<String, usize> = BTreeMap::new();
         let compiled: Vec<_> = mirrors
             .iter()
             .enumerate()
             .map(|(i, mirror)| {
                 let field = format!("spec.mirrors[{i}]");
                 let (host, api_root) = self.mirror(&field, mirror)?;
-                if let Some(first) = api_roots.get(&api_root) {
+                if let Some(first) = api_roots.get(&api_root).or_else(|| tables.get(&host.url)) {
                     self.refuse(
                         format!("{field}.url"),
                         format!("comes out as {api_root}, the same as mirrors[{first}]: leave one of them out"),
@@ -34,6 +37,7 @@ impl Compiler<'_> {
                     return None;
                 }
                 api_roots.insert(api_root, i);
+                tables.insert(host.url.clone(), i);
                 Some(host)
             })
             .collect();

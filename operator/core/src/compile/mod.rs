@@ -127,7 +127,7 @@ pub fn compile<'o>(
     keep_unreadable(&mut candidates, options);
     candidates.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
 
-    let (bundle, refused) = bound::fit(candidates, options);
+    let (bundle, refused) = bound::fit(&candidates, options);
     for (name, refused) in refused {
         if let Some(verdict) = verdicts.get_mut(&name) {
             verdict.accepted = Err(refused.refusal);

@@ -77,7 +77,7 @@ fn merge_v1(files: &[ConfigFile], version: Version) -> Result<Merged, ConfigErro
         if let Some(declared) = declared(file, version)? {
             merged.in_force = declared;
         }
-        merged.plugins.extend(plugins(file)?.into_iter().map(|(name, node)| (name.clone(), node.clone())));
+        merged.plugins.extend(plugins(file)?.iter().map(|(name, node)| (name.clone(), node.clone())));
         merged.disabled.extend(disabled(file)?);
     }
     if merged.in_force == 2 {

@@ -45,7 +45,7 @@ pub struct LoadedConfig {
     version: Version,
     main: PathBuf,
     files: Vec<ConfigFile>,
-    effective: Effective,
+    pub(crate) effective: Effective,
 }
 
 /// Reads `main` and its imports as containerd `version` does at start. A `main` that does not exist is legal: the daemon

@@ -30,6 +30,18 @@ pub enum Need {
     },
 }
 
+impl Need {
+    /// The directory that will hold the hosts.toml files.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        match self {
+            Self::Nothing { directory, .. } | Self::Patch { directory, .. } | Self::Migrate { directory, .. } => {
+                directory
+            }
+        }
+    }
+}
+
 impl Analysis {
     /// What is needed; `default` is the directory to set where the files name none.
     #[must_use]
@@ -72,7 +84,8 @@ impl Analysis {
                 Need::Nothing {
                     directory: first.clone(),
                     why: format!(
-                        "`config_path` is a list{}, which containerd {version} reads{trigger}; its first directory is {}",
+                        "`config_path` is a list{}, which containerd {version} reads{trigger}; its first directory \
+                             is {}",
                         at(&self.config_path),
                         first.display()
                     ),
@@ -88,14 +101,16 @@ impl Analysis {
             Effectiveness::ColonTrap { value, first } => Need::Patch {
                 directory: first.clone(),
                 why: format!(
-                    "containerd {version} takes the list `{value}` in `config_path`{} for one directory, so no hosts.toml is read",
+                    "containerd {version} takes the list `{value}` in `config_path`{} for one directory, so no \
+                         hosts.toml is read",
                     at(&self.config_path)
                 ),
             },
             Effectiveness::UnsetDefaultTrapped(first) => Need::Patch {
                 directory: first.clone(),
                 why: format!(
-                    "`config_path` is not set, and containerd {version} takes its default, a list, for one directory, so no hosts.toml is read"
+                    "`config_path` is not set, and containerd {version} takes its default, a list, for one \
+                         directory, so no hosts.toml is read"
                 ),
             },
             Effectiveness::Unset => Need::Patch {

@@ -70,7 +70,11 @@ pub enum UndoError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Our key or our comments stand in text that was rewritten.
-    #[error("{}:{line}: registry-mirror-operator changed this place, and it was rewritten since: take `config_path` out by hand, and the comment marks off the old tables", file.display())]
+    #[error(
+        "{}:{line}: registry-mirror-operator changed this place, and it was rewritten since: take `config_path` out \
+         by hand, and the comment marks off the old tables",
+        file.display()
+    )]
     Rewritten {
         /// The file.
         file: PathBuf,
@@ -78,7 +82,11 @@ pub enum UndoError {
         line: usize,
     },
     /// With the old tables back, CRI would not load, because someone else set `config_path`.
-    #[error("{}: the old registry tables cannot be put back beside the `config_path` that stands there now, because containerd does not load CRI with both", file.display())]
+    #[error(
+        "{}: the old registry tables cannot be put back beside the `config_path` that stands there now, because \
+         containerd does not load CRI with both",
+        file.display()
+    )]
     Conflict {
         /// The file.
         file: PathBuf,
@@ -128,6 +136,12 @@ impl Undo {
         self.back.push(back);
         self.blocks = blocks;
         self.after = hash(after);
+    }
+
+    /// The directory that the edit set; `None` where it set none.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        self.key.as_ref().map(|key| Path::new(&key.ours))
     }
 
     /// Whether `bytes` are exactly what the edit wrote: then a backup may be put back as it is.
@@ -238,7 +252,10 @@ fn removal(document: &Document, value: Place, key: &KeyUndo) -> Option<Vec<Splic
         // the last line had no newline before our edit: what others wrote behind ours must not join it
         let (before, behind) = (&document.text[..at.start], &document.text[at.end..]);
         let joins = added.starts_with(['\r', '\n'])
-            && !before.is_empty() && !before.ends_with('\n') && !behind.is_empty() && !behind.starts_with(['\r', '\n']);
+            && !before.is_empty()
+            && !before.ends_with('\n')
+            && !behind.is_empty()
+            && !behind.starts_with(['\r', '\n']);
         let with = if joins { document.newline().to_owned() } else { String::new() };
         return Some(vec![Splice { at, with }]);
     }

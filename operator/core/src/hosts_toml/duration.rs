@@ -69,8 +69,8 @@ fn split_digits(text: &str) -> (&str, &str) {
 #[must_use]
 pub fn format_go_duration(duration: Duration) -> String {
     let nanoseconds = duration.as_nanos();
-    for (unit, scale) in [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)] {
-        if nanoseconds % scale == 0 {
+    for (unit, scale) in [("s", 1_000_000_000_u128), ("ms", 1_000_000), ("us", 1_000)] {
+        if nanoseconds.is_multiple_of(scale) {
             return format!("{}{unit}", nanoseconds / scale);
         }
     }

@@ -79,10 +79,10 @@ pub fn fit(file: &HostsToml, version: Version) -> (HostsToml, Vec<Omitted>) {
     let mut omitted = Vec::new();
     let root_url = server.as_deref().unwrap_or("the registry itself");
     // The root entry is always asked, so a capability that is unknown leaves it with the default ones.
-    let root = fit_fields(root_url, root, version, &mut omitted).unwrap_or_else(|mut fields| {
-        fields.capabilities = Capabilities::only([Capability::Pull, Capability::Resolve]).unwrap_or_default();
-        fields
-    });
+    let Fitted { fields: mut root, asked } = fit_fields(root_url, root, version, &mut omitted);
+    if !asked {
+        root.capabilities = Capabilities::only([Capability::Pull, Capability::Resolve]).unwrap_or_default();
+    }
     let mut kept: Vec<Host> = Vec::with_capacity(hosts.len().max(1));
     for host in hosts {
         if kept.iter().any(|earlier| earlier.url == host.url) {
@@ -106,19 +106,22 @@ pub fn fit(file: &HostsToml, version: Version) -> (HostsToml, Vec<Omitted>) {
 pub fn fit_host(host: &Host, version: Version) -> (Option<Host>, Vec<Omitted>) {
     let mut omitted = Vec::new();
     let Host { url, fields } = host;
-    let fields = match fit_fields(url, fields, version, &mut omitted) {
-        Ok(fields) => Some(fields),
-        Err(_) => {
-            omitted.retain(|note| !matches!(note, Omitted::Referrers { .. }));
-            omitted.push(Omitted::Host { url: url.clone(), version });
-            None
-        }
-    };
-    (fields.map(|fields| Host { url: url.clone(), fields }), omitted)
+    let Fitted { fields, asked } = fit_fields(url, fields, version, &mut omitted);
+    if asked {
+        return (Some(Host { url: url.clone(), fields }), omitted);
+    }
+    omitted.retain(|note| !matches!(note, Omitted::Referrers { .. }));
+    omitted.push(Omitted::Host { url: url.clone(), version });
+    (None, omitted)
 }
 
-/// `Err` where no capability is left; the fields in it still carry the old ones.
-fn fit_fields(url: &str, fields: &Fields, version: Version, omitted: &mut Vec<Omitted>) -> Result<Fields, Fields> {
+struct Fitted {
+    fields: Fields,
+    /// Whether a capability is left; otherwise the old ones stand in the fields.
+    asked: bool,
+}
+
+fn fit_fields(url: &str, fields: &Fields, version: Version, omitted: &mut Vec<Omitted>) -> Fitted {
     let mut fitted = fields.clone();
     fitted.headers = merge_headers(&fields.headers);
     if fields.dial_timeout.is_some() {
@@ -134,17 +137,14 @@ fn fit_fields(url: &str, fields: &Fields, version: Version, omitted: &mut Vec<Om
         }
         omitted.extend(note);
     }
-    if version.knows_referrers() {
-        return Ok(fitted);
-    }
-    let Some(listed) = fields.capabilities.listed() else { return Ok(fitted) };
-    if !listed.contains(&Capability::Referrers) {
-        return Ok(fitted);
-    }
+    let unknown = fields.capabilities.listed().filter(|listed| listed.contains(&Capability::Referrers));
+    let Some(listed) = unknown.filter(|_| !version.knows_referrers()) else {
+        return Fitted { fields: fitted, asked: true };
+    };
     omitted.push(Omitted::Referrers { url: url.to_owned(), version });
     match Capabilities::only(listed.iter().copied().filter(|capability| *capability != Capability::Referrers)) {
-        Some(capabilities) => Ok(Fields { capabilities, ..fitted }),
-        None => Err(fitted),
+        Some(capabilities) => Fitted { fields: Fields { capabilities, ..fitted }, asked: true },
+        None => Fitted { fields: fitted, asked: false },
     }
 }
 

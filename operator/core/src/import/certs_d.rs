@@ -93,7 +93,9 @@ fn gather(
     let repeats_last = listed.iter().rev().find(|host| host.fields.capabilities.resolve_tags());
     let is_plain = root.headers.is_empty() && !root.override_path;
     let upstream = match server {
-        Some(url) if repeats_last.is_some_and(|last| last.url == *url && same_way(&last.fields, root)) => Upstream::Denied,
+        Some(url) if repeats_last.is_some_and(|last| last.url == *url && same_way(&last.fields, root)) => {
+            Upstream::Denied
+        }
         Some(url) if is_plain && own.as_deref() == Some(url.trim_end_matches('/')) => Upstream::Own(root_tls),
         Some(url) if is_plain => Upstream::Server(url.clone(), root_tls),
         None if root.headers.is_empty() => Upstream::Own(root_tls),

@@ -1,6 +1,9 @@
-//! containerd's old `mirrors`, `configs` and `auths` tables, as a migration carries them over.
+//! containerd's old `mirrors`, `configs` and `auths` tables.
+//!
+//! Mirrors and TLS settings are taken as a migration of the node takes them. Credentials, which a migration leaves in
+//! config.toml below 2.1, become Secrets here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     ImportError, Imported,
@@ -9,21 +12,46 @@ use super::{
 };
 use crate::{
     bundle::Header,
-    config_toml::{ConfigSource, MigratedEndpoint, MigratedRegistry},
+    config_toml::{self, ConfigSource, LoadedConfig, MigratedEndpoint, MigratedRegistry, PatchError},
+    plan::config::DEFAULT_DIRECTORY,
+    registry::RegistryName,
+    sensitive::Sensitive,
 };
+
+/// The tables cannot be imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerdError {
+    /// They say what hosts.toml cannot.
+    #[error(transparent)]
+    Tables(#[from] PatchError),
+    /// The objects cannot be made.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+}
 
 /// The objects that do what these tables do.
 ///
 /// # Errors
-/// For a certificate that cannot be read.
-pub fn import(
-    registries: &[MigratedRegistry],
-    files: &dyn ConfigSource,
-    namespace: &str,
-) -> Result<Imported, ImportError> {
+/// For what hosts.toml cannot express, and for a certificate that cannot be read.
+pub fn import(config: &LoadedConfig, files: &dyn ConfigSource, namespace: &str) -> Result<Imported, ContainerdError> {
+    let in_the_way = config.analyze().in_the_way().is_some();
+    // The directory and the date go into an edit that is not made.
+    let registries = match config_toml::migrate(config, Path::new(DEFAULT_DIRECTORY), "") {
+        Ok((_, registries)) => registries,
+        Err(error) if in_the_way => return Err(error.into()),
+        Err(_) => Vec::new(),
+    };
     let mut left_out = Vec::new();
     let mut gathered = Vec::new();
-    for MigratedRegistry { registry, endpoints, server } in registries {
+    let users = users(config, &mut left_out);
+    for MigratedRegistry { registry, endpoints, server } in &registries {
+        let host = |endpoint: &MigratedEndpoint| {
+            let mut host = host(endpoint);
+            if host.credentials.is_none() && host.headers.is_empty() {
+                host.credentials = user_of(&users, &host.url);
+            }
+            host
+        };
         let mut hosts: Vec<Host> = endpoints.iter().map(host).collect();
         let mut upstream = Upstream::Own(Tls::default());
         if let Some(server) = server {
@@ -55,7 +83,50 @@ pub fn import(
         }
         gathered.push(Gathered { registry: registry.clone(), hosts, upstream, place });
     }
-    objects(gathered, left_out, files, namespace)
+    for (name, credentials) in &users {
+        // Credentials of a registry that is reached directly.
+        let name = if name == "registry-1.docker.io" { "docker.io" } else { name };
+        let Ok(registry) = name.parse::<RegistryName>() else { continue };
+        if let (Some(url), false) =
+            (registry.default_server(), gathered.iter().any(|known: &Gathered| known.registry == registry))
+        {
+            let hosts = vec![Host { credentials: Some(credentials.clone()), ..Host::new(url) }];
+            let place = format!("registry.configs.\"{name}\"");
+            gathered.push(Gathered { registry, hosts, upstream: Upstream::Own(Tls::default()), place });
+        }
+    }
+    Ok(objects(gathered, left_out, files, namespace)?)
+}
+
+/// Users by host, from `configs.<host>.auth`.
+fn users(config: &LoadedConfig, left_out: &mut Vec<String>) -> Vec<(String, Credentials)> {
+    let mut users = Vec::new();
+    for entry in &config.effective.registry.configs {
+        let Some((auth, _)) = &entry.auth else { continue };
+        let credentials = if auth.username.is_empty() {
+            Credentials::from_base64(&auth.auth)
+        } else {
+            let password = Sensitive::new(auth.password.clone());
+            Some(Credentials { username: auth.username.clone(), password })
+        };
+        match credentials {
+            Some(credentials) => users.push((entry.host.clone(), credentials)),
+            None => left_out.push(format!(
+                "registry.configs.\"{}\".auth: an identity token has no counterpart; use a robot account",
+                entry.host
+            )),
+        }
+    }
+    users
+}
+
+fn user_of(users: &[(String, Credentials)], url: &str) -> Option<Credentials> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    users
+        .iter()
+        .find(|(host, _)| host == authority || (host == "docker.io" && authority == "registry-1.docker.io"))
+        .map(|(_, credentials)| credentials.clone())
 }
 
 fn host(endpoint: &MigratedEndpoint) -> Host {

@@ -78,9 +78,9 @@ pub fn import(text: &str, files: &dyn ConfigSource, namespace: &str) -> Result<I
     }
     // Settings of a registry that is reached directly.
     for host in reader.configs.keys().cloned().collect::<Vec<_>>() {
-        let is_endpoint = gathered.iter().flat_map(|registry| &registry.hosts).any(|used| authority(&used.url) == host);
-        if !mirrors.contains_key(&host) && !is_endpoint {
-            gathered.extend(reader.registry(&host, &Mirror::default()));
+        let name = if host == "registry-1.docker.io" { "docker.io" } else { &host };
+        if !mirrors.contains_key(name) && !gathered.iter().any(|known: &Gathered| known.registry.as_str() == name) {
+            gathered.extend(reader.registry(name, &Mirror::default()));
         }
     }
     objects(gathered, reader.left_out, files, namespace)
@@ -93,7 +93,7 @@ struct Reader {
 
 impl Reader {
     fn registry(&mut self, name: &str, mirror: &Mirror) -> Option<Gathered> {
-        let place = format!("mirrors.\"{name}\"");
+        let place = format!("\"{name}\"");
         let registry = match if name == "*" { RegistryName::DEFAULT } else { name }.parse::<RegistryName>() {
             Ok(registry) => registry,
             Err(error) => {
@@ -115,7 +115,9 @@ impl Reader {
             // An upstream has no credentials of its own: it is asked as the last mirror.
             match registry.default_server() {
                 Some(url) => hosts.push(Host { tls: tls.clone(), credentials: Some(credentials), ..Host::new(url) }),
-                None => self.left_out.push("configs.\"*\".auth: one user for every registry has no counterpart".to_owned()),
+                None => {
+                    self.left_out.push("configs.\"*\".auth: one user for every registry has no counterpart".to_owned());
+                }
             }
         } else if hosts.is_empty() && tls != Tls::default() {
             match registry.default_server() {
@@ -207,9 +209,4 @@ fn tls(config: &TlsConfig) -> Tls {
         ca: path(ca_file).into_iter().collect(),
         client: path(cert_file).map(|certificate| (certificate, path(key_file))),
     }
-}
-
-fn authority(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or_default()
 }

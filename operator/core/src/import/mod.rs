@@ -15,7 +15,7 @@ use registry_mirror_crds::RegistryMirror;
 use thiserror::Error;
 
 pub use certs_d::{RegistryFile, import as certs_d};
-pub use containerd::import as containerd;
+pub use containerd::{ContainerdError, import as containerd};
 pub use docker::import as docker;
 pub use k3s::import as k3s;
 
@@ -52,4 +52,3 @@ pub enum ImportError {
         why: String,
     },
 }
-

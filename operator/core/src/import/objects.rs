@@ -63,7 +63,8 @@ impl Maker<'_> {
     }
 
     fn mirror(&mut self, place: &str, host: Host) -> Result<crds::Mirror, ImportError> {
-        let Host { url, override_path, repository_prefix, capabilities, tls, credentials, headers, dial_timeout } = host;
+        let Host { url, override_path, repository_prefix, capabilities, tls, credentials, headers, dial_timeout } =
+            host;
         let tls = self.tls(place, &url, &tls)?;
         let auth = credentials.map(|Credentials { username, password }| {
             let data = [("username", Sensitive::new(username)), ("password", password)];
@@ -121,11 +122,7 @@ impl Maker<'_> {
     }
 
     fn read(&self, place: &str, path: &Path) -> Result<String, ImportError> {
-        let failed = |why: String| ImportError::File {
-            place: place.to_owned(),
-            path: path.display().to_string(),
-            why,
-        };
+        let failed = |why: String| ImportError::File { place: place.to_owned(), path: path.display().to_string(), why };
         match self.files.read(path) {
             Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|_| failed("it is no PEM text".to_owned())),
             Ok(None) => Err(failed("it does not exist".to_owned())),
@@ -170,8 +167,7 @@ impl Maker<'_> {
 
 /// A name of Kubernetes from a host: `harbor.example.com:5000` becomes `harbor-example-com-5000`.
 fn label(host: &str) -> String {
-    let text: String =
-        host.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let text: String = host.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let text = text.trim_matches('-').to_owned();
     if text.is_empty() { "registry".to_owned() } else { text }
 }

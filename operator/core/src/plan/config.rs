@@ -17,6 +17,9 @@ use crate::{
 /// The directory that is set where none is (the one that containerd's own documentation names).
 pub const DEFAULT_DIRECTORY: &str = "/etc/containerd/certs.d";
 
+/// Where containerd looks for its configuration when it is not told otherwise.
+const DEFAULT_CONFIG_FILE: &str = "/etc/containerd/config.toml";
+
 /// What containerd's configuration needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigPlan {
@@ -149,8 +152,21 @@ impl ConfigPlan {
 /// `date` (`2026-11-21`) goes into the comments that a migration leaves behind.
 #[must_use]
 pub fn plan_config(observed: &Observed, date: &str) -> ConfigPlan {
-    let Observed { containerd, distribution, supervisor, config_file, config, config_writable, proof } = observed;
+    let Observed {
+        containerd,
+        distribution,
+        supervisor,
+        config_file,
+        config,
+        config_writable,
+        directory_writable,
+        proof,
+    } = observed;
     let unsupported = |reason: String| ConfigPlan::Unsupported { reason };
+
+    if let Some(reason) = managed(distribution.distribution) {
+        return unsupported(reason);
+    }
 
     let config = match config {
         Ok(config) => config,
@@ -165,7 +181,12 @@ pub fn plan_config(observed: &Observed, date: &str) -> ConfigPlan {
     }
 
     let restart_allowed = || restart_refusal(distribution.distribution, supervisor, config_file, config_writable);
-    match analysis.need(Path::new(DEFAULT_DIRECTORY)) {
+    let need = analysis.need(Path::new(DEFAULT_DIRECTORY));
+    if let Writable::No(why) = directory_writable {
+        let native = instead(distribution.distribution);
+        return unsupported(format!("no file can be written into {}: {why}{native}", need.directory().display()));
+    }
+    match need {
         Need::Nothing { directory, why } => match proof {
             Proof::Effective | Proof::NotAsked => ConfigPlan::Adopt { directory, reason: why },
             Proof::NotEffective(said) => {
@@ -202,6 +223,33 @@ pub fn plan_config(observed: &Observed, date: &str) -> ConfigPlan {
     }
 }
 
+/// Why nothing is written on a host whose vendor sets all of containerd's registries; `None` on the others.
+fn managed(distribution: Distribution) -> Option<String> {
+    let why = match distribution {
+        Distribution::Talos => "is set up by its machine config alone, and /etc is read-only",
+        Distribution::Bottlerocket => "writes containerd's files anew from its settings at each boot",
+        Distribution::Gke => "manages containerd's registry directories itself and may overwrite what others put there",
+        Distribution::Plain
+        | Distribution::Kind
+        | Distribution::K3s
+        | Distribution::Rke2
+        | Distribution::Microk8s
+        | Distribution::K0s
+        | Distribution::Eks
+        | Distribution::Aks
+        | Distribution::Flatcar => return None,
+    };
+    Some(format!("a {distribution} node {why}{}", instead(distribution)))
+}
+
+/// What to do on this kind of host instead, as the end of a sentence.
+fn instead(distribution: Distribution) -> String {
+    match distribution.native_setting() {
+        Some(setting) => format!("; set the mirrors with {setting} instead"),
+        None => String::new(),
+    }
+}
+
 /// Why this host's containerd must not be edited and restarted, or `None` where it may.
 fn restart_refusal(
     distribution: Distribution,
@@ -209,10 +257,7 @@ fn restart_refusal(
     config_file: &Path,
     writable: &Writable,
 ) -> Option<String> {
-    let native = || match distribution.native_setting() {
-        Some(setting) => format!("; set the mirrors with {setting} instead"),
-        None => String::new(),
-    };
+    let native = || instead(distribution);
     match distribution {
         Distribution::Talos
         | Distribution::Bottlerocket
@@ -228,6 +273,15 @@ fn restart_refusal(
             ));
         }
         Distribution::Plain | Distribution::Kind | Distribution::Eks | Distribution::Aks | Distribution::Flatcar => {}
+    }
+    if config_file.starts_with("/usr") {
+        // Flatcar's sysext, and packages that ship the file.
+        return Some(format!(
+            "{} belongs to the system's image and is replaced by its updates: copy it to {DEFAULT_CONFIG_FILE} and let \
+             a drop-in of containerd's unit start it with the copy (on Flatcar: \
+             Environment=CONTAINERD_CONFIG={DEFAULT_CONFIG_FILE})",
+            config_file.display()
+        ));
     }
     match supervisor {
         Supervisor::Unit(Unit { name, kill_mode, .. }) if kill_mode != "process" => {

@@ -4,5 +4,6 @@
 pub mod claims;
 pub mod config;
 pub mod files;
+pub mod rewrites;
 
 pub use config::{ConfigPlan, PlanHash, plan_config};

@@ -31,6 +31,9 @@ const SECTIONS: &[(&str, &[&str])] = &[
 const PLUGINS: &[&str] =
     &["cri", "'io.containerd.grpc.v1.cri'", "\"io.containerd.grpc.v1.cri\"", "'io.containerd.cri.v1.images'"];
 
+const HEADS: &[&str] =
+    &["", "", "version = 1\n", "version = 2\n", "version = 2\n", "version = 3 # new\n", "version = 4\n"];
+
 const VERSIONS: &[Version] = &[
     Version::new(1, 6, 20),
     Version::new(1, 7, 35),
@@ -67,7 +70,7 @@ prop_compose! {
 
 prop_compose! {
     fn file()(
-        version in prop::sample::select(&["", "", "version = 1\n", "version = 2\n", "version = 2\n", "version = 3 # new\n", "version = 4\n"][..]),
+        version in prop::sample::select(HEADS),
         sections in prop::collection::vec(section(), 0..8),
         dotted in prop::bool::weighted(0.1),
         carriage_returns in prop::bool::weighted(0.2),
@@ -104,9 +107,10 @@ struct Host {
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "containerd {}", self.version)?;
-        self.source.0.iter().try_for_each(|(path, bytes)| {
-            writeln!(f, "--- {}\n{}", path.display(), String::from_utf8_lossy(bytes))
-        })
+        self.source
+            .0
+            .iter()
+            .try_for_each(|(path, bytes)| writeln!(f, "--- {}\n{}", path.display(), String::from_utf8_lossy(bytes)))
     }
 }
 
@@ -163,7 +167,7 @@ fn outside_of_registries(bytes: &[u8]) -> BTreeMap<String, String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_sound_host_gets_an_edit_or_a_named_reason(host in host()) {
@@ -214,7 +218,9 @@ proptest! {
         let Some(Ok(edit)) = plan(&host) else { return Ok(()) };
         // someone adds a comment on a line of its own; text inside of strings is left alone
         let text = String::from_utf8(edit.after.clone()).expect("UTF-8");
-        prop_assume!(!text.contains("'''"));
+        if text.contains("'''") {
+            return Ok(());
+        }
         let body = text.trim_start_matches('\u{feff}');
         let mut starts: Vec<usize> = body.match_indices('\n').map(|(at, _)| at + 1).collect();
         starts.push(0);
@@ -255,14 +261,33 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_judged_without_a_panic(text in "[\\[\\]\"'#={}a-c. \\n\\r\\\\,0-9]{0,60}", version in prop::sample::select(VERSIONS)) {
+    fn any_text_is_judged_without_a_panic(
+        text in "[\\[\\]\"'#={}a-c. \\n\\r\\\\,0-9]{0,60}",
+        version in prop::sample::select(VERSIONS),
+    ) {
         let source = MapSource::new().with(MAIN, text);
         let _ = plan(&Host { version, source });
     }
 
     #[test]
-    fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..80), version in prop::sample::select(VERSIONS)) {
+    fn any_bytes_are_judged_without_a_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..80),
+        version in prop::sample::select(VERSIONS),
+    ) {
         let source = MapSource::new().with(MAIN, bytes);
         let _ = plan(&Host { version, source });
+    }
+}
+
+#[test]
+fn deep_nesting_is_judged_without_exhausting_the_stack() {
+    for text in [
+        format!("[{}]\n", vec!["a"; 100_000].join(".")),
+        format!("{} = 1\n", vec!["a"; 100_000].join(".")),
+        format!("a = {}{}\n", "[".repeat(100_000), "]".repeat(100_000)),
+        format!("a = {}1{}\n", "{ a = ".repeat(100_000), " }".repeat(100_000)),
+    ] {
+        let source = MapSource::new().with(MAIN, text);
+        let _ = plan(&Host { version: Version::new(2, 1, 9), source });
     }
 }

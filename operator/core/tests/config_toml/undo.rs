@@ -31,7 +31,11 @@ fn taken_back(current: &str, edit: &Edit, version: Version) -> String {
 const TABLE: &str = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n";
 const PLUGIN: &str = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"a\"\n";
 const LIST: &str = "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\n  config_path = '/a:/b' # old\n";
-const MIRRORS: &str = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"docker.io\"]\n  endpoint = [\"https://a.example\"]\n";
+const MIRRORS: &str = "\
+version = 2
+[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"docker.io\"]
+  endpoint = [\"https://a.example\"]
+";
 
 #[test]
 fn a_line_that_we_added_goes_and_others_stay() {

@@ -9,10 +9,12 @@ mod paths;
 mod script;
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use registry_mirror_core::plan::files::TEMPORARY_PREFIX;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
@@ -49,7 +51,9 @@ pub enum GuardError {
     #[error(transparent)]
     Systemd(#[from] SystemdError),
     /// The host cannot run it.
-    #[error("the host has no {0}, which the guard of the restart needs: set `config_path` by hand and restart containerd")]
+    #[error(
+        "the host has no {0}, which the guard of the restart needs: set `config_path` by hand and restart containerd"
+    )]
     Missing(&'static str),
     /// A file of it holds what this version does not write.
     #[error("{path} cannot be read: {why}; remove the directory that it is in", path = path.display())]
@@ -143,14 +147,26 @@ impl<'a> Guard<'a> {
         fault::point("guard:prepared");
         self.writer.write(&paths.armed, boot_id(root)?.as_bytes(), private)?;
         fault::point("guard:armed");
-        self.renew(subject).await
+        self.start_timer(subject).await
     }
 
-    /// Puts the guard off by another [`LEASE`].
+    /// Puts the guard off by another [`LEASE`] and says whose the outcome is. Where it is ours, it stays so for that
+    /// long; where no guard is up, nothing is done.
     ///
     /// # Errors
     /// systemd is out of reach or refuses; the earlier timer then runs on.
-    pub async fn renew(&self, subject: &Subject) -> Result<(), GuardError> {
+    pub async fn renew(&self, subject: &Subject) -> Result<Owner, GuardError> {
+        if let Arming::Armed { .. } = self.arming()? {
+            self.start_timer(subject).await?;
+        }
+        // Asked after the earlier timer has stopped: it may have fired until then.
+        Ok(match self.arming()? {
+            Arming::Fired => Owner::Guard,
+            Arming::Armed { .. } | Arming::Disarmed => Owner::Us,
+        })
+    }
+
+    async fn start_timer(&self, subject: &Subject) -> Result<(), GuardError> {
         let script = self.paths(subject).script;
         let argv = ["/bin/sh", &*script.to_string_lossy(), "deadline"];
         let [first, second] = TIMERS;
@@ -225,7 +241,8 @@ impl<'a> Guard<'a> {
     /// It still runs after `limit`, or systemd is out of reach.
     pub async fn wait_until_ended(&self, limit: Duration) -> Result<(), GuardError> {
         let until = Instant::now() + limit;
-        let services = [BOOT_UNIT, "registry-mirror-guard-deadline-0.service", "registry-mirror-guard-deadline-1.service"];
+        let services =
+            [BOOT_UNIT, "registry-mirror-guard-deadline-0.service", "registry-mirror-guard-deadline-1.service"];
         loop {
             let units = self.systemd.list_units(&services).await?;
             let runs = |active: &ActiveState| {
@@ -266,11 +283,13 @@ impl<'a> Guard<'a> {
             wants,
         } = &paths;
         for path in [wants, unit, previous, written, script, subject] {
+            self.writer.remove(&unfinished(path))?;
             self.writer.remove(path)?;
         }
         self.writer.remove_dir_if_empty(wants_directory)?;
         // Last: while one of them stands, the next start knows that there is something to sweep.
         for path in [armed, disarmed, fired] {
+            self.writer.remove(&unfinished(path))?;
             self.writer.remove(path)?;
         }
         self.writer.remove_dir_if_empty(directory)?;
@@ -298,6 +317,13 @@ impl<'a> Guard<'a> {
     fn paths(&self, subject: &Subject) -> GuardPaths {
         GuardPaths::new(&self.state, &subject.unit, &subject.config_file)
     }
+}
+
+/// What a write of this file leaves behind when the process is killed in its midst.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    let mut name = OsString::from(TEMPORARY_PREFIX);
+    name.push(path.file_name().unwrap_or_default());
+    path.with_file_name(name)
 }
 
 fn subject_json(paths: &GuardPaths, subject: &Subject) -> Result<Vec<u8>, GuardError> {

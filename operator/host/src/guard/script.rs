@@ -13,11 +13,8 @@ pub(super) const BOOT_UNIT: &str = "registry-mirror-guard.service";
 pub(super) fn script(paths: &GuardPaths, unit: &str, config_file: &Path, had_config: bool) -> String {
     let GuardPaths { armed, fired, written, previous, .. } = paths;
     let never_renamed = if had_config { r#"same "$config" "$previous""# } else { r#"[ ! -e "$config" ]"# };
-    let put_back = if had_config {
-        r#"mv -f "$previous" "$config""#
-    } else {
-        r#"rm -f "$config" && rm -f "$previous""#
-    };
+    let put_back =
+        if had_config { r#"mv -f "$previous" "$config""# } else { r#"rm -f "$config" && rm -f "$previous""# };
     format!(
         r##"#!/bin/sh
 # Written by registry-mirror-operator while it restarts {unit_plain}, and removed when that is done.

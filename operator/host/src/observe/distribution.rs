@@ -1,8 +1,11 @@
 //! What kind of host this is, by files that only that kind has.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use registry_mirror_core::observed::{Detected, Distribution};
+use registry_mirror_core::{
+    observed::{Detected, Distribution},
+    plan::claims::Generator,
+};
 
 use super::daemon::DEFAULT_CONFIG;
 use crate::root::{FileError, HostRoot};
@@ -29,7 +32,7 @@ const SYSTEMS: [(&str, Distribution); 4] = [
 
 /// Files and directories that the provisioning of a kind of node leaves behind. The first that is found decides, so
 /// those that stand inside of others (KinD on a cloud machine) come first.
-const TRACES: [(&str, Distribution); 14] = [
+const TRACES: [(&str, Distribution); 23] = [
     ("/kind/version", Distribution::Kind),
     ("/kind/product_name", Distribution::Kind),
     ("/var/lib/rancher/k3s/agent/etc/containerd/config.toml", Distribution::K3s),
@@ -40,10 +43,20 @@ const TRACES: [(&str, Distribution); 14] = [
     ("/usr/bin/nodeadm", Distribution::Eks),
     ("/opt/azure/containers", Distribution::Aks),
     ("/home/kubernetes/kube-env", Distribution::Gke),
+    // Installed, and not started yet.
     ("/etc/systemd/system/k3s.service", Distribution::K3s),
     ("/etc/systemd/system/k3s-agent.service", Distribution::K3s),
+    ("/etc/init.d/k3s", Distribution::K3s),
+    ("/etc/init.d/k3s-agent", Distribution::K3s),
     ("/usr/local/lib/systemd/system/rke2-server.service", Distribution::Rke2),
     ("/usr/local/lib/systemd/system/rke2-agent.service", Distribution::Rke2),
+    ("/usr/lib/systemd/system/rke2-server.service", Distribution::Rke2),
+    ("/usr/lib/systemd/system/rke2-agent.service", Distribution::Rke2),
+    ("/snap/microk8s/current", Distribution::Microk8s),
+    ("/etc/systemd/system/k0scontroller.service", Distribution::K0s),
+    ("/etc/systemd/system/k0sworker.service", Distribution::K0s),
+    ("/etc/init.d/k0scontroller", Distribution::K0s),
+    ("/etc/init.d/k0sworker", Distribution::K0s),
 ];
 
 /// Detects the kind of host. `config_file` is the file of the running containerd, where one runs: on a host with two
@@ -59,6 +72,9 @@ pub fn detect(root: &HostRoot, config_file: Option<&Path>) -> Result<Detected, F
                 return Ok(Detected { distribution, evidence });
             }
         }
+        if let Some(detected) = with_its_data_elsewhere(root, config_file)? {
+            return Ok(detected);
+        }
     }
     for path in ["/etc/os-release", "/usr/lib/os-release"] {
         // A dangling link to a file that an image does not ship is no evidence.
@@ -72,11 +88,7 @@ pub fn detect(root: &HostRoot, config_file: Option<&Path>) -> Result<Detected, F
     }
     for (path, distribution) in TRACES {
         // The daemon that runs here is none of these, whatever an earlier installation left behind.
-        let embedded = matches!(
-            distribution,
-            Distribution::K3s | Distribution::Rke2 | Distribution::Microk8s | Distribution::K0s
-        );
-        if embedded && config_file.is_some() {
+        if brings_its_own(distribution) && config_file.is_some() {
             continue;
         }
         if root.stat_link(Path::new(path)).ok().flatten().is_some() {
@@ -84,6 +96,24 @@ pub fn detect(root: &HostRoot, config_file: Option<&Path>) -> Result<Detected, F
         }
     }
     Ok(Detected { distribution: Distribution::Plain, evidence: "no file of a known distribution".to_owned() })
+}
+
+/// K3s or RKE2 with `data-dir` set: the layout below it and the first line of the file tell.
+fn with_its_data_elsewhere(root: &HostRoot, config_file: &Path) -> Result<Option<Detected>, FileError> {
+    let Some(certs_d) = config_file.parent().map(|parent| parent.join("certs.d")) else { return Ok(None) };
+    if !config_file.ends_with("agent/etc/containerd/config.toml") {
+        return Ok(None);
+    }
+    let content = root.read(config_file)?;
+    let Some(Generator { program }) = Generator::of(&certs_d, content.as_deref()) else { return Ok(None) };
+    let distribution = if program == "rke2" { Distribution::Rke2 } else { Distribution::K3s };
+    let evidence = format!("its containerd reads {}, which is where {program} keeps it", config_file.display());
+    Ok(Some(Detected { distribution, evidence }))
+}
+
+/// Whether this kind of host starts a containerd that it brought along, beside which another one may be installed.
+pub const fn brings_its_own(distribution: Distribution) -> bool {
+    matches!(distribution, Distribution::K3s | Distribution::Rke2 | Distribution::Microk8s | Distribution::K0s)
 }
 
 /// The file that this kind of host starts its containerd with, where no running one tells.
@@ -103,43 +133,6 @@ pub const fn config_file(distribution: Distribution) -> &'static str {
         | Distribution::Flatcar
         | Distribution::Bottlerocket => DEFAULT_CONFIG,
     }
-}
-
-/// The file that the unit files of a host that is not running start containerd with: `--config` of the last
-/// `ExecStart=` of containerd.service and its drop-ins, if any says so.
-///
-/// # Errors
-/// A unit file cannot be read.
-pub fn config_file_of_unit_files(root: &HostRoot) -> Result<Option<PathBuf>, FileError> {
-    const DIRECTORIES: [&str; 4] =
-        ["/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];
-    let mut texts = Vec::new();
-    for directory in DIRECTORIES {
-        // The first one hides the others (systemd.unit(5)).
-        if let Ok(Some(text)) = root.read(&Path::new(directory).join("containerd.service")) {
-            texts.push(text);
-            break;
-        }
-    }
-    let mut drop_ins: Vec<PathBuf> = Vec::new();
-    for directory in DIRECTORIES {
-        drop_ins.extend(root.glob(&format!("{directory}/containerd.service.d/*.conf"))?);
-    }
-    // Drop-ins apply in the order of their names, whatever directory they are in.
-    drop_ins.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
-    for path in drop_ins {
-        texts.extend(root.read(&path)?);
-    }
-    let mut command = None;
-    for text in texts {
-        for line in String::from_utf8_lossy(&text).lines() {
-            if let Some(value) = line.trim().strip_prefix("ExecStart=") {
-                command = Some(value.to_owned());
-            }
-        }
-    }
-    let words: Vec<String> = command.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect();
-    Ok(super::daemon::config_flag(&words).filter(|path| !path.to_string_lossy().contains('$')))
 }
 
 fn os_release_id(text: &str) -> Option<&str> {
@@ -197,20 +190,5 @@ mod tests {
         assert_eq!(detected.distribution, Distribution::Plain);
         let k3s = Path::new("/var/lib/rancher/k3s/agent/etc/containerd/config.toml");
         assert_eq!(detect(&root, Some(k3s)).expect("readable").distribution, Distribution::K3s);
-    }
-
-    #[test]
-    fn unit_files_name_the_configuration_of_a_host_that_is_not_running() {
-        let unit = "[Service]\nExecStart=/usr/bin/containerd\n";
-        let (_dir, root) = host(&[("/usr/lib/systemd/system/containerd.service", unit)]);
-        assert_eq!(config_file_of_unit_files(&root).expect("readable"), None);
-        let (_dir, root) = host(&[
-            ("/usr/lib/systemd/system/containerd.service", unit),
-            (
-                "/etc/systemd/system/containerd.service.d/10-x.conf",
-                "[Service]\nExecStart=\nExecStart=/usr/bin/containerd --config /opt/c.toml\n",
-            ),
-        ]);
-        assert_eq!(config_file_of_unit_files(&root).expect("readable"), Some(PathBuf::from("/opt/c.toml")));
     }
 }

@@ -7,6 +7,7 @@ pub mod claims;
 pub mod daemon;
 mod distribution;
 mod sockets;
+mod unit_files;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use registry_mirror_core::{
     config_toml,
     containerd::Version,
     observed::{Detected, Observed, Proof, Supervisor, Unit, Writable},
+    plan::config::DEFAULT_DIRECTORY,
 };
 use rustix::fs::Access;
 use thiserror::Error;
@@ -78,8 +80,15 @@ pub fn offline(root: &HostRoot, version: Version, config_file: Option<&Path>) ->
     let distribution = distribution::detect(root, None)?;
     let config_file = match config_file {
         Some(named) => named.to_owned(),
-        None => distribution::config_file_of_unit_files(root)?
-            .unwrap_or_else(|| PathBuf::from(distribution::config_file(distribution.distribution))),
+        None => {
+            let usual = PathBuf::from(distribution::config_file(distribution.distribution));
+            // The unit may be of another containerd, which stands beside theirs.
+            if distribution::brings_its_own(distribution.distribution) {
+                usual
+            } else {
+                unit_files::config_file(root)?.unwrap_or(usual)
+            }
+        }
     };
     from_files(root, version, distribution, Supervisor::Offline, config_file)
 }
@@ -93,6 +102,14 @@ fn from_files(
 ) -> Result<Observed, ObserveError> {
     let config = config_toml::load(&config_file, version, root);
     let config_writable = writable(root, &config_file)?;
+    let directory_writable = match &config {
+        Ok(config) => {
+            let need = config.analyze().need(Path::new(DEFAULT_DIRECTORY));
+            writable(root, &need.directory().join("any"))?
+        }
+        // Nothing will be written.
+        Err(_) => Writable::Yes,
+    };
     Ok(Observed {
         containerd: version,
         distribution,
@@ -100,6 +117,7 @@ fn from_files(
         config_file,
         config,
         config_writable,
+        directory_writable,
         proof: Proof::NotAsked,
     })
 }

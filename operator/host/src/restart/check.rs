@@ -134,8 +134,14 @@ mod tests {
     fn the_release_is_the_third_word() {
         let old = b"containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u1\n";
         assert_eq!(release(old), Some(Version::new(1, 6, 20)));
-        assert_eq!(release(b"containerd github.com/containerd/containerd/v2 v2.4.2 unknown\n"), Some(Version::new(2, 4, 2)));
-        assert_eq!(release(b"containerd github.com/containerd/containerd/v2 2.0.0+unknown"), Some(Version::new(2, 0, 0)));
+        assert_eq!(
+            release(b"containerd github.com/containerd/containerd/v2 v2.4.2 unknown\n"),
+            Some(Version::new(2, 4, 2))
+        );
+        assert_eq!(
+            release(b"containerd github.com/containerd/containerd/v2 2.0.0+unknown"),
+            Some(Version::new(2, 0, 0))
+        );
         assert_eq!(release(b"flag provided but not defined"), None);
     }
 
@@ -150,7 +156,10 @@ mod tests {
 
     #[test]
     fn the_reason_is_the_last_line_and_not_a_page() {
-        assert_eq!(last_words(b"usage\n\ncontainerd: toml: expected = at line 3\n\n"), "containerd: toml: expected = at line 3");
+        assert_eq!(
+            last_words(b"usage\n\ncontainerd: toml: expected = at line 3\n\n"),
+            "containerd: toml: expected = at line 3"
+        );
         assert_eq!(last_words(b""), "no reason given");
         assert_eq!(last_words("ä".repeat(1000).as_bytes()).chars().count(), LONGEST_REASON + 1);
     }

@@ -126,12 +126,8 @@ mod tests {
         Some(Progress::Proved),
         Some(Progress::RollingBack),
     ];
-    const ARMING: [Arming; 4] = [
-        Arming::Disarmed,
-        Arming::Armed { this_boot: true },
-        Arming::Armed { this_boot: false },
-        Arming::Fired,
-    ];
+    const ARMING: [Arming; 4] =
+        [Arming::Disarmed, Arming::Armed { this_boot: true }, Arming::Armed { this_boot: false }, Arming::Fired];
     const CONFIG: [ConfigIs; 3] = [ConfigIs::Before, ConfigIs::After, ConfigIs::Foreign];
     const DAEMON: [Daemon; 2] = [Daemon::SameStart, Daemon::StartedSince];
 

@@ -8,12 +8,12 @@ use tokio::{
 };
 
 use super::{
-    Approval, Change, Outcome, Progress, READY_LIMIT, Replacement, Request, RestartError, Restarter,
-    candidate_beside, ledger::Record, restart_limit,
+    Approval, Change, Outcome, Progress, READY_LIMIT, Replacement, Request, RestartError, Restarter, candidate_beside,
+    ledger::Record, restart_limit,
 };
 use crate::{
     fault,
-    guard::{Owner, RENEW_EVERY, Subject},
+    guard::{Owner, RENEW_EVERY, Subject, unfinished},
     proof::{ProofResult, prove},
     systemd::InvocationId,
 };
@@ -96,7 +96,11 @@ impl Restarter<'_> {
     pub(super) async fn restart_and_prove(&self, record: &Record) -> Result<Outcome, RestartError> {
         self.advance(record, Progress::RestartCalled)?;
         let subject = record.subject();
-        let working = self.while_guarded(&subject, self.restart_until_ready(&record.unit, record.restart_limit())).await;
+        if self.guard().renew(&subject).await? == Owner::Guard {
+            return self.settle_guard(record, None).await;
+        }
+        let working =
+            self.while_guarded(&subject, self.restart_until_ready(&record.unit, record.restart_limit())).await;
         match working {
             Ok(working) => self.prove_and_finish(record, Some(working)).await,
             Err(why) => self.roll_back(record, why).await,
@@ -140,12 +144,17 @@ impl Restarter<'_> {
             Some(Working { took, invocation }) => (Some(took), invocation),
             None => (None, self.systemd.unit(&record.unit).await?.invocation),
         };
-        self.give_up(record, Outcome::Restarted { plan: record.plan.clone(), took, invocation, edited: Some(record.edited()) })
+        self.give_up(
+            record,
+            Outcome::Restarted { plan: record.plan.clone(), took, invocation, edited: Some(record.edited()) },
+        )
     }
 
     /// Removes what an unfinished or finished restart leaves in the file system, then the journal.
     pub(super) fn give_up(&self, record: &Record, outcome: Outcome) -> Result<Outcome, RestartError> {
-        self.writer.remove(&record.candidate)?;
+        for path in [&unfinished(&record.candidate), &record.candidate, &unfinished(&record.file)] {
+            self.writer.remove(path)?;
+        }
         self.end()?;
         fault::point("restart:ended");
         Ok(outcome)
@@ -166,6 +175,7 @@ impl Restarter<'_> {
         let renewing = async {
             loop {
                 sleep(RENEW_EVERY).await;
+                // That the guard has acted is noticed by `disarm` at the end.
                 if let Err(error) = guard.renew(subject).await {
                     tracing::warn!("the guard of the restart may act too early: {error}");
                 }

@@ -14,6 +14,7 @@ mod ledger;
 mod place;
 mod recover;
 mod rollback;
+mod try_out;
 
 use std::{
     path::{Path, PathBuf},

@@ -101,7 +101,7 @@ impl Restarter<'_> {
         match guard.arming()? {
             // Taken meanwhile: `disarm` will say so.
             Arming::Fired => Ok(()),
-            Arming::Armed { this_boot: true } => Ok(guard.renew(&subject).await?),
+            Arming::Armed { this_boot: true } => Ok(guard.renew(&subject).await.map(drop)?),
             Arming::Armed { this_boot: false } | Arming::Disarmed => {
                 let root = self.writer.root();
                 let before = record.backup.as_ref().map(|backup| root.read(backup)).transpose()?.flatten();

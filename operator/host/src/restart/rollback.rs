@@ -14,6 +14,12 @@ impl Restarter<'_> {
         tracing::warn!("putting {} back: {why}", record.file.display());
         self.advance_rolling_back(record, &why)?;
         let subject = record.subject();
+        // What failed may be that the guard was faster: a process that was stopped for long wakes up here.
+        match self.guard().renew(&subject).await {
+            Ok(Owner::Guard) => return self.settle_guard(record, None).await,
+            Ok(Owner::Us) => {}
+            Err(error) => tracing::warn!("the guard of the restart may act too early: {error}"),
+        }
         self.put_back(record)?;
         fault::point("restart:put-back");
         let working = self.while_guarded(&subject, async {
@@ -26,7 +32,9 @@ impl Restarter<'_> {
         let still_down = working.await.err();
         fault::point("restart:rolled-back");
         match self.guard().disarm(&subject).await? {
-            Owner::Us => self.give_up(record, Outcome::RolledBack { plan: record.plan.clone(), why, by: Owner::Us, still_down }),
+            Owner::Us => {
+                self.give_up(record, Outcome::RolledBack { plan: record.plan.clone(), why, by: Owner::Us, still_down })
+            }
             Owner::Guard => self.settle_guard(record, Some(why)).await,
         }
     }

@@ -4,7 +4,10 @@ use std::{collections::HashMap, os::unix::net::UnixStream, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
-use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Type, connection, message};
+use zbus::{
+    Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Type, connection,
+    message,
+};
 
 use super::{Socket, SocketKind, SystemdError};
 

@@ -8,11 +8,7 @@ use zbus::{MessageStream, OwnedObjectPath};
 
 use crate::fault;
 
-use super::{
-    ActiveState, InvocationId, Systemd, SystemdError, UnitState,
-    connection::Bus,
-    unit::loaded_unit,
-};
+use super::{ActiveState, InvocationId, Systemd, SystemdError, UnitState, connection::Bus, unit::loaded_unit};
 
 /// How often a unit is looked at where no signal announces its change.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -51,11 +47,7 @@ impl Systemd {
     }
 
     /// Waits until a unit is active under another InvocationID than `before`.
-    async fn wait_until_active(
-        &self,
-        name: &str,
-        before: Option<&InvocationId>,
-    ) -> Result<UnitState, SystemdError> {
+    async fn wait_until_active(&self, name: &str, before: Option<&InvocationId>) -> Result<UnitState, SystemdError> {
         loop {
             match self.unit(name).await {
                 Ok(unit) => match unit.active {

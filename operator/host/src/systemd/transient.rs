@@ -103,7 +103,10 @@ async fn run_once(bus: &Bus, command: &HostCommand) -> Result<Finished, SystemdE
         // Keeps the unit in memory after success, so that its exit status can be read.
         ("RemainAfterExit", Variant::from(true)),
         ("TimeoutStartUSec", Variant::from(limit)),
-        ("ExecStart", Variant::from(vec![(binary, argv.iter().map(String::as_str).collect(), false)] as Vec<Command<'_>>)),
+        (
+            "ExecStart",
+            Variant::from(vec![(binary, argv.iter().map(String::as_str).collect(), false)] as Vec<Command<'_>>),
+        ),
         // Not `...ToTruncate`, which came with systemd 247: the file is fresh and empty.
         ("StandardOutputFile", Variant::from(stdout.as_str())),
         ("StandardErrorFile", Variant::from(stderr.as_str())),
@@ -148,7 +151,10 @@ async fn start_timer(
     let service_properties: Vec<Property<'_>> = vec![
         ("Description", Variant::from(description)),
         ("Type", Variant::from("oneshot")),
-        ("ExecStart", Variant::from(vec![(binary, argv.iter().map(String::as_str).collect(), false)] as Vec<Command<'_>>)),
+        (
+            "ExecStart",
+            Variant::from(vec![(binary, argv.iter().map(String::as_str).collect(), false)] as Vec<Command<'_>>),
+        ),
     ];
     let what = format!("starting {timer}");
     let mut removed = bus.removed_jobs().await?;

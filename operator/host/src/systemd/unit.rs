@@ -177,22 +177,10 @@ impl Systemd {
     /// # Errors
     /// systemd is out of reach or answers in an unknown shape.
     pub async fn list_units(&self, patterns: &[&str]) -> Result<Vec<ListedUnit>, SystemdError> {
-        type Line = (
-            String,
-            String,
-            String,
-            String,
-            String,
-            String,
-            OwnedObjectPath,
-            u32,
-            String,
-            OwnedObjectPath,
-        );
+        type Line = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
         let bus = self.bus().await?;
         let no_states: Vec<&str> = Vec::new();
-        let lines: Vec<Line> =
-            bus.manager("a list of units", "ListUnitsByPatterns", &(no_states, patterns)).await?;
+        let lines: Vec<Line> = bus.manager("a list of units", "ListUnitsByPatterns", &(no_states, patterns)).await?;
         Ok(lines
             .into_iter()
             .map(|(name, _, _, active, ..)| ListedUnit { name, active: ActiveState::parse(&active) })

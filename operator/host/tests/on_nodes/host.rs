@@ -82,8 +82,8 @@ impl Host {
     }
 
     /// How many points a whole run passes.
-    pub fn points(&self) -> Result<usize> {
-        self.sh("REGISTRY_MIRROR_FAULT_LOG=/var/points restart apply >/dev/null")?;
+    pub fn points(&self, arguments: &str) -> Result<usize> {
+        self.sh(&format!("rm -f /var/points; REGISTRY_MIRROR_FAULT_LOG=/var/points restart {arguments} >/dev/null"))?;
         Ok(self.sh("wc -l </var/points")?.trim().parse()?)
     }
 
@@ -108,14 +108,12 @@ impl Host {
     /// As before the first run.
     pub fn reset(&self, config: &str) -> Result<()> {
         self.node()?.write("/var/pristine.toml", config)?;
-        self.sh(
-            "systemctl stop 'registry-mirror-*' 2>/dev/null
+        self.sh("systemctl stop 'registry-mirror-*' 2>/dev/null
              rm -rf /var/lib/registry-mirror-operator /etc/containerd/certs.d /etc/containerd/.registry*
              if ! cmp -s /var/pristine.toml /etc/containerd/config.toml; then
                cp /var/pristine.toml /etc/containerd/config.toml
                systemctl reset-failed && systemctl restart containerd
-             fi",
-        )?;
+             fi")?;
         Ok(())
     }
 
@@ -129,14 +127,13 @@ impl Host {
 
     /// Nothing of a restart is left: no guard, no journal, no candidate, no unit.
     pub fn is_clean(&self) -> Result<()> {
-        let left = self.sh(
-            "cd / && ls -d var/lib/registry-mirror-operator/guard var/lib/registry-mirror-operator/journal* \
+        let left =
+            self.sh("cd / && ls -d var/lib/registry-mirror-operator/guard var/lib/registry-mirror-operator/journal* \
                var/lib/registry-mirror-operator/check* etc/containerd/.registry-mirror-candidate \
-               etc/containerd/.registry-mirror-previous etc/containerd/certs.d/127* \
+               etc/containerd/.registry-mirror-previous etc/containerd/.registry* etc/containerd/certs.d/127* \
                etc/systemd/system/containerd.service.wants etc/systemd/system/registry-mirror* 2>/dev/null
              systemctl list-units --all --no-legend --plain 'registry-mirror*'
-             systemctl list-unit-files --no-legend 'registry-mirror*' || true",
-        )?;
+             systemctl list-unit-files --no-legend 'registry-mirror*' || true")?;
         ensure!(left.trim().is_empty(), "something is left behind:\n{left}");
         let state = self.sh("systemctl show -p ActiveState --value containerd; restart observe | grep status")?;
         ensure!(state.starts_with("active") && state.contains("runtime_ready: true"), "containerd: {state}");
@@ -152,6 +149,8 @@ impl With<'_> {
 
 /// What a program of [`Host::spawn`] said until its end.
 pub fn output(child: &mut Child) -> Result<String> {
+    // nsenter(1) stops itself with the program that it has started, and must be told to go on too.
+    Command::new("kill").args(["-CONT", &child.id().to_string()]).status()?;
     let mut said = String::new();
     child.stdout.take().context("its output was not kept")?.read_to_string(&mut said)?;
     child.wait()?;

@@ -52,7 +52,7 @@ fn killed_at_every_effect_the_next_start_ends_in_the_old_or_the_new_state() -> R
     for release in ["1.6.20", "2.4.2"] {
         let host = Host::boot("kills", release)?;
         let old = host.config()?;
-        let points = host.points()?;
+        let points = host.points("apply")?;
         let new = host.config()?;
         ensure!(old != new && points > 100, "{points} points");
         for point in 1..=points {
@@ -75,6 +75,63 @@ fn killed_at_every_effect_the_next_start_ends_in_the_old_or_the_new_state() -> R
         println!("{release}: {points} points");
     }
     Ok(())
+}
+
+/// The recovery is killed too, at each of its own effects, and the next one ends it.
+#[test]
+#[ignore = "boots nodes"]
+fn a_recovery_that_is_killed_is_recovered() -> Result<()> {
+    let host = Host::boot("twice", "2.4.2")?;
+    let old = host.config()?;
+    for first in ["restart:guarded", "restart:renamed", "restart:called"] {
+        host.reset(&old)?;
+        host.killed_at(first, "apply")?;
+        let points = host.points("recover")?;
+        for point in 1..=points {
+            host.reset(&old)?;
+            let starts = host.starts()?;
+            host.killed_at(first, "apply")?;
+            host.killed_at(&format!("#{point}"), "recover")?;
+            let said = host.restart("recover")?;
+            host.is_clean()?;
+            let forward = host.config()? != old;
+            ensure!(forward == (first != "restart:guarded"), "{first}, point {point}: {said}");
+            ensure!(host.restart("observe")?.contains("proof Effective") == forward, "{first}, point {point}: {said}");
+            ensure!(host.starts()? - starts <= 1, "{first}, point {point}: {} restarts", host.starts()? - starts);
+        }
+        println!("{first}: {points} points");
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "boots nodes"]
+fn without_its_journal_a_restart_is_taken_back_by_what_the_guard_knows() -> Result<()> {
+    let host = Host::boot("journal", "2.4.2")?;
+    let old = host.config()?;
+    host.killed_at("restart:called", "apply")?;
+    host.sh("echo '{' >/var/lib/registry-mirror-operator/journal.json")?;
+    let said = host.restart("recover")?;
+    ensure!(said.contains("RolledBack") && said.contains("still_down: None"), "{said}");
+    ensure!(host.config()? == old);
+    host.sh("rm /var/lib/registry-mirror-operator/journal*broken*")?;
+    host.is_clean()
+}
+
+#[test]
+#[ignore = "boots nodes"]
+fn a_linked_file_is_replaced_and_the_link_stays() -> Result<()> {
+    let host = Host::boot("link", "1.6.20")?;
+    host.sh("mkdir /etc/containerd/real && mv /etc/containerd/config.toml /etc/containerd/real/x.toml && \
+        chmod 640 /etc/containerd/real/x.toml && ln -s real/x.toml /etc/containerd/config.toml")?;
+    let said = host.restart("apply")?;
+    ensure!(said.contains("Restarted {"), "{said}");
+    ensure!(
+        host.sh("readlink /etc/containerd/config.toml; stat -c %a /etc/containerd/real/x.toml")?
+            == "real/x.toml\n640\n"
+    );
+    ensure!(host.restart("observe")?.contains("proof Effective"));
+    host.is_clean()
 }
 
 #[test]

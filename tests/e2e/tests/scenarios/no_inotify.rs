@@ -1,8 +1,13 @@
 //! No inotify to be had: drift is repaired by the periodic look.
 
-use std::{fs, os::fd::OwnedFd, time::Duration};
+use std::{
+    fs,
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use e2e::{Cluster, MIRROR, NAMESPACE, RegistryMirror};
 use rustix::{
     fs::inotify::{CreateFlags, init},
@@ -10,45 +15,43 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-/// All inotify instances that the kernel lets this user have. They are given back when this goes.
-struct Hog {
-    instances: Vec<OwnedFd>,
-}
-
-impl Hog {
-    /// The machine's sysctls stay as they are.
-    fn take_all() -> Result<Self> {
-        let path = "/proc/sys/fs/inotify/max_user_instances";
-        let limit: u64 = fs::read_to_string(path)?.trim().parse().context("a number of inotify instances")?;
-        ensure!(limit <= 100_000, "{path} is {limit}: that many instances cannot be held by one process");
-        let files = getrlimit(Resource::Nofile);
-        let wanted = limit + 1024;
-        if files.current.is_some_and(|current| current < wanted) {
-            let maximum = files.maximum.map(|maximum| maximum.max(wanted));
-            setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
-                .context("the limit of open files")?;
-        }
-        let mut instances = Vec::new();
-        loop {
-            match init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
-                Ok(instance) => instances.push(instance),
-                Err(Errno::MFILE) => break,
-                Err(error) => return Err(error).context("inotify_init1"),
-            }
-        }
-        ensure!((instances.len() as u64) <= limit, "the kernel gave more instances than its limit");
-        Ok(Self { instances })
+/// Holds all inotify instances that the kernel lets this user have, also those that others give back meanwhile.
+fn while_nobody_has_inotify(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    // The machine's sysctls stay as they are.
+    let path = "/proc/sys/fs/inotify/max_user_instances";
+    let limit: u64 = fs::read_to_string(path)?.trim().parse().context("a number of inotify instances")?;
+    ensure!(limit <= 100_000, "{path} is {limit}: that many instances cannot be held by one process");
+    let files = getrlimit(Resource::Nofile);
+    let wanted = limit + 1024;
+    if files.current.is_some_and(|current| current < wanted) {
+        let maximum = files.maximum.map(|maximum| maximum.max(wanted));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).context("the limit of open files")?;
     }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let hog = scope.spawn(|| -> Result<usize> {
+            let mut instances: Vec<OwnedFd> = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                match init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
+                    Ok(instance) => instances.push(instance),
+                    Err(Errno::MFILE) => std::thread::sleep(Duration::from_millis(1)),
+                    Err(error) => return Err(error).context("inotify_init1"),
+                }
+            }
+            Ok(instances.len())
+        });
+        let outcome = work();
+        done.store(true, Ordering::Relaxed);
+        let held = hog.join().map_err(|_| anyhow!("a thread broke down")).flatten()?;
+        eprintln!("{held} inotify instances were held, {limit} is the limit for all");
+        outcome
+    })
 }
 
 pub fn drift_is_repaired(cluster: &Cluster) -> Result<()> {
     cluster.settled()?;
     let before = cluster.witnesses()?;
-    let hog = Hog::take_all()?;
-    eprintln!("holding {} inotify instances", hog.instances.len());
-    let outcome = without_inotify(cluster);
-    drop(hog);
-    outcome?;
+    while_nobody_has_inotify(|| without_inotify(cluster))?;
     cluster.no_restart_since(&before)
 }
 

@@ -17,7 +17,7 @@ pub fn refusal(cluster: &Cluster, node: &Node, reasons: &[&str]) -> Result<Condi
     })?;
     let sentence = condition.message.trim();
     ensure!(
-        sentence.split_whitespace().count() >= 5 && sentence.ends_with(['.', ')']) && !sentence.contains("Err("),
+        sentence.split_whitespace().count() >= 5 && sentence.ends_with('.') && !sentence.contains("Err("),
         "the NodeMirror of {} does not say why in a sentence: {sentence}",
         node.name()
     );

@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, path::Path};
 pub use carried::{MigratedEndpoint, MigratedRegistry};
 
 use super::{
-    LoadedConfig,
+    ConfigFile, LoadedConfig,
     analysis::spelling_at,
     errors::PatchError,
     node::{Node, Place},
@@ -61,8 +61,8 @@ pub fn migrate(
     let bare = config.with_file(index, without)?;
     // an old table may hide a new one: with its keys gone, `config_path` must keep it in place
     let judge = patch::Judge { only: Some(index), reference: config, removed: &paths };
-    let Edit { after, changes: directory_changes, undo, .. } =
-        patch::set_directory(&bare, directory, &judge).map_err(|error| two_files(config, &bare, index).unwrap_or(error))?;
+    let Edit { after, changes: directory_changes, undo, .. } = patch::set_directory(&bare, directory, &judge)
+        .map_err(|error| two_files(config, &bare, index).unwrap_or(error))?;
     let mut changes: Vec<Change> = removals
         .iter()
         .map(|removal| Change {
@@ -110,9 +110,18 @@ fn two_files(config: &LoadedConfig, bare: &LoadedConfig, index: usize) -> Option
         let (_, place) = config.effective.registry.config_path.as_ref()?;
         Some(config.files.get(place.file)?.path().to_owned())
     };
+    let mirrors = config.files.iter().filter(|file| has_mirrors(file)).map(|file| file.path().to_owned());
     let found = [in_the_way, config_path(bare), config_path(config)];
-    let other = found.into_iter().flatten().find(|other| other != this)?;
+    let other = found.into_iter().flatten().chain(mirrors).find(|other| other != this)?;
     Some(PatchError::SeveralFiles { files: vec![this.to_owned(), other] })
+}
+
+fn has_mirrors(file: &ConfigFile) -> bool {
+    let plugins = file.document().root.get("plugins");
+    Spelling::ALL.into_iter().any(|spelling| {
+        let mirrors = plugins.and_then(|plugins| plugins.at(&[spelling.plugin(), "registry", "mirrors"]));
+        mirrors.and_then(Node::table).is_some_and(|table| !table.is_empty())
+    })
 }
 
 impl Removal {

@@ -29,6 +29,7 @@ fn observed(version: Version, config: &str) -> Observed {
         config_file: MAIN.into(),
         config: load(Path::new(MAIN), version, &source),
         config_writable: Writable::Yes,
+        directory_writable: Writable::Yes,
         proof: Proof::NotAsked,
     }
 }

@@ -103,6 +103,12 @@ impl Finding {
         }
     }
 
+    /// Whether somebody changed what was ours: it happened once and is told once.
+    #[must_use]
+    pub const fn is_drift(&self) -> bool {
+        matches!(self.what, What::Drift(_) | What::NotRestored { .. })
+    }
+
     /// Whether the object's files could not be put in place.
     #[must_use]
     pub const fn prevents(&self) -> bool {

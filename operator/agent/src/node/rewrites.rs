@@ -1,0 +1,90 @@
+//! Our key in containerd's configuration after somebody else has rewritten the file: put back without a restart while
+//! the running daemon reads the directory, left alone after a while.
+
+use registry_mirror_core::{
+    bundle::Bundle,
+    plan::{ConfigPlan, rewrites::Rewrite},
+};
+use registry_mirror_host::{
+    files::{HostWriter, WriteScope},
+    restart::{Change, Placed, Replacement, Request, Restarter, place},
+    state::StateDir,
+};
+
+use super::{Asking, Node, edits, look::Look, place::replacement};
+
+impl Node {
+    /// Puts the key back where somebody has written over it. What could not be put back is a sentence for the
+    /// condition `Conflicts`. The caller holds the lock.
+    pub(super) async fn mend(&mut self, slice: &Bundle) -> Option<String> {
+        let look = self.look.as_ref()?;
+        let directory = match &look.rewrite {
+            Rewrite::PutBack { directory } => directory.clone(),
+            Rewrite::Leave(contest) => return Some(format!("{contest}.")),
+            Rewrite::None | Rewrite::NextStart { .. } => return None,
+        };
+        // Where nothing is mirrored, nobody needs the key.
+        if slice.entries.is_empty() {
+            return None;
+        }
+        let plan = look.as_written.as_ref()?;
+        let file = plan.edit()?.file.clone();
+        match self.write_again(look, plan).await {
+            Ok(true) => {
+                let what = format!(
+                    "{} lost its `config_path = \"{}\"` to another program; it is put back without a restart, because \
+                     the running containerd reads that directory still",
+                    file.display(),
+                    directory.display()
+                );
+                tracing::warn!("{what}");
+                self.note_drift(file, what);
+            }
+            Ok(false) => tracing::info!("{} changed again meanwhile", file.display()),
+            Err(why) => {
+                return Some(format!(
+                    "{} lost its `config_path = \"{}\"` to another program, and it could not be put back: {why}; the \
+                     running containerd reads that directory until its next start.",
+                    file.display(),
+                    directory.display()
+                ));
+            }
+        }
+        // What was seen before is out of date; where nothing can be seen now it is still the best there is.
+        if let Err(why) = self.look_now(Asking::Allowed).await {
+            tracing::warn!("{why}");
+        }
+        None
+    }
+
+    /// Makes the edit of a plan once more; `false` where the file is another one than the plan was made for.
+    async fn write_again(&self, look: &Look, plan: &ConfigPlan) -> Result<bool, String> {
+        let (Some(edit), Some(directory), Some(unit)) = (plan.edit(), plan.directory(), look.unit.clone()) else {
+            return Err("no systemd unit runs containerd, so that nobody can check the new file".to_owned());
+        };
+        let replacement: Replacement = replacement(edit);
+        let request = Request {
+            unit,
+            version: look.version,
+            main_config: look.config_file.clone(),
+            change: Change::Replace(replacement.clone()),
+            certs_d: directory.to_owned(),
+            plan: plan.hash(),
+        };
+        let scope = WriteScope::for_host(&look.config_file, directory);
+        let scope = edit.file.parent().map_or(scope.clone(), |of_edit| scope.and(of_edit));
+        let sentence = |error: registry_mirror_host::file_error::FileError| error.to_string();
+        let state = StateDir::open(&HostWriter::new(self.root.clone(), scope)).map_err(sentence)?;
+        let restarter = Restarter::new(&state, &self.systemd, &look.cri);
+        restarter.try_out(&request).await.map_err(|error| error.to_string())??;
+        let migrated = matches!(plan, ConfigPlan::Migrate { .. });
+        edits::note(&state, &replacement, migrated).map_err(sentence)?;
+        match place(&state, &replacement).map_err(sentence)? {
+            Placed::Done(edited) => {
+                edits::note_backup(&state, &edited).map_err(sentence)?;
+                Ok(true)
+            }
+            Placed::Changed { file: _ } => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Every containerd line with every kind of configuration that it may start from, on real systemd nodes without a
+//! cluster: `registry-mirror node apply`, a pull through the mirror, `node restore`, and a pull as before.
+
+mod cell;
+mod daemon;
+mod dump;
+mod product;
+mod start;
+mod traffic;
+
+pub use cell::{Cell, MATRIX, covering, run};
+pub use product::{Product, seed};
+pub use start::Start;
