@@ -42,7 +42,7 @@ demo: testbed-build ## show the main job on a real two-node cluster on this mach
 	$(CARGO) run -q -p e2e --bin demo
 
 .PHONY: test
-test: check test-chart test-api test-e2e ## every test; what .ci/run calls (needs root)
+test: check test-faults test-chart test-api test-e2e test-matrix ## every test; what .ci/run calls (needs root)
 
 .PHONY: bench
 bench: testbed-build ## the figures: latency against a bare client, restart, memory, sizes (needs root)
@@ -82,8 +82,12 @@ check: deps ## format, lints, unit tests: all that needs neither root nor a clus
 
 .PHONY: test-unit
 test-unit: deps ## unit tests
-	$(CARGO) test -q --workspace --exclude e2e
-	$(CARGO) test -q -p e2e --lib --bins
+	$(CARGO) test -q --workspace --exclude e2e --exclude matrix
+	$(CARGO) test -q -p e2e -p matrix --lib --bins
+
+.PHONY: test-faults
+test-faults: deps ## a process that is killed at each of its effects on the host's files
+	$(CARGO) test -q -p registry-mirror-host --features fault-injection --lib crash
 
 .PHONY: test-chart
 test-chart: testbed-build ## the chart: lint, rendered objects, refused values
@@ -105,6 +109,16 @@ test-api: testbed-build ## CRDs, chart and controller against a real API server 
 test-e2e: testbed-build ## the operator on two real nodes
 	$(CARGO) test -p e2e --test scenarios
 
+.PHONY: test-matrix
+test-matrix: testbed-build ## containerd releases with kinds of configuration; MATRIX=all for every pair
+	$(CARGO) run -q -p testbed -- build --all-containerds
+	$(CARGO) test -p matrix --test matrix
+
+.PHONY: test-nodes
+test-nodes: testbed-build ## the restart and the guard on real nodes, killed at every point (needs root; takes long)
+	$(CARGO) run -q -p testbed -- build --all-containerds
+	$(CARGO) test -p registry-mirror-host --features fault-injection --test on_nodes -- --ignored --test-threads=1
+
 .PHONY: crds
 crds: deps ## write crds/*.yaml from the types
 	$(CARGO) run -q -p registry-mirror-crds --example crdgen crds
@@ -116,6 +130,17 @@ chart: crds ## copy the CRDs into the chart
 .PHONY: release
 release: deps ## the static binary, optimised for size
 	$(CARGO) build --release -p registry-mirror-operator
+
+# Neither is part of `make test`: the instrumented build takes minutes.
+.PHONY: fuzz
+fuzz: deps ## fuzz the parsers and the patcher: RUNS executions (default 10,000,000) of FUZZ (default each target)
+	@$(call install,g++)
+	@CACHE=$(CACHE) CARGO=$(CARGO) tests/fuzz/run fuzz $(FUZZ)
+
+.PHONY: fuzz-smoke
+fuzz-smoke: deps ## every input that fuzzing kept, once
+	@$(call install,g++)
+	@CACHE=$(CACHE) CARGO=$(CARGO) tests/fuzz/run smoke $(FUZZ)
 
 # Not part of `make test`: cargo-deny takes minutes to build, and the advisories come from the network.
 CARGO_DENY := 0.20.2

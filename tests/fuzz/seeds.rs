@@ -14,13 +14,14 @@ const HOSTS: &[&str] = &[
     "4[header]\nAuthorization = \"Bearer S3CR3T\"\n[host.'b:5000']\nclient = ['/c', ['/d', '/k'], ['/e', '']]\n",
     "6[host.\"https://a\"]\r\ncapabilities = [\"referrers\", \"push\"] # both\r\ndial_timeout = \"1h2m0.5s\"\r\n",
     "9# only a comment\n",
+    "8server = \"https://a\\\\b\\\"c\\u00e4\"\n[host.\"https://\\u0061\"]\nca = '\\n'\n[host.\"https://a\".header]\n\"X \\t\" = '\"\\'\n",
     "0server = \"https://a\"\n",
     "5[host.\"https://a\"]\ncapabilities = []\nskip_verify = true\nunknown = [1, 2.5, 1979-05-27]\n",
 ];
 
 const BUNDLES: &[&str] = &[
-    r#"9{"schema":1,"mode":"Enforce","entries":[{"object":"docker-hub","registry":"docker.io","nodeSelector":{"matchLabels":{"region":"north"}},"healthIntervalSeconds":30,"mirrors":[{"url":"https://m.example","displayUrl":"https://m.example","capabilities":["pull","resolve"],"tls":{"skipVerify":true,"ca":"a","client":{"certificate":"a","key":"b"}},"headers":[{"name":"Authorization","values":["Basic dTpw"]}],"hasCredentials":true,"dialTimeoutMs":3000}],"upstream":{"kind":"Registry"}}],"blobs":{"a":{"pem":"A","private":false},"b":{"pem":"B","private":true}}}"#,
-    r#"1{"schema":1,"mode":"DryRun","entries":[{"object":"a","registry":"_default","suspend":true,"mirrors":[{"url":"http://[fd00::1]:5000","displayUrl":"x","overridePath":true,"capabilities":["referrers"]}],"upstream":{"kind":"Denied"}},{"object":"b","registry":"localhost:5000","mirrors":[{"url":"https://b","displayUrl":"b","capabilities":["push"]}],"upstream":{"kind":"Server","url":"https://s.example","tls":{}}}],"blobs":{}}"#,
+    r#"9{"schema":1,"mode":"Enforce","entries":[{"object":"docker-hub","registry":"docker.io","nodeSelector":{"matchLabels":{"region":"north"}},"healthIntervalSeconds":30,"mirrors":[{"url":"https://m.example","displayUrl":"https://m.example","capabilities":["pull","resolve"],"tls":{"skipVerify":true,"ca":"a","client":{"certificate":"a","key":"b"}},"headers":[{"name":"Authorization","values":["Basic dTpw"]}],"hasCredentials":true,"dialTimeoutMs":3000}],"upstream":{"kind":"registry"}}],"blobs":{"a":{"pem":"A","private":false},"b":{"pem":"B","private":true}}}"#,
+    r#"1{"schema":1,"mode":"DryRun","entries":[{"object":"a","registry":"_default","suspend":true,"mirrors":[{"url":"http://[fd00::1]:5000","displayUrl":"x","overridePath":true,"capabilities":["referrers"]}],"upstream":{"kind":"denied"}},{"object":"b","registry":"localhost:5000","mirrors":[{"url":"https://b","displayUrl":"b","capabilities":["push"]}],"upstream":{"kind":"server","url":"https://s.example","tls":{}}}],"blobs":{}}"#,
     r#"3{"schema":2}"#,
     "9znot gzip",
 ];

@@ -12,7 +12,7 @@ use registry_mirror_host::restart::{Approval, ApprovalError};
 #[derive(Debug, Clone)]
 pub enum Leave {
     /// The controller.
-    Cluster(ClusterApproval),
+    Cluster(Box<ClusterApproval>),
     /// Nobody: a person at the host asked for it.
     Person,
     /// Nobody: the files shall stand as they must before the next start, and no restart is made.

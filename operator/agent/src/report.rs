@@ -4,11 +4,14 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_mirror_crds::{
-    ContainerdStatus, DriftStatus, MirrorState, NodeMirrorStatus, NodeMirrorSummary, NodeRegistryStatus, PlanStatus, condition,
-    reason,
+    ContainerdStatus, DriftStatus, MirrorState, NodeMirrorStatus, NodeMirrorSummary, NodeRegistryStatus, PlanStatus,
+    condition, reason,
 };
 
-use crate::facts::{ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, RegistryFacts, Verdict};
+use crate::facts::{
+    ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, RegistryFacts,
+    Verdict,
+};
 
 /// The longest message that a condition may carry (Kubernetes API conventions), in bytes.
 const MAX_MESSAGE: usize = 32_768;

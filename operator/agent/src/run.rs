@@ -100,7 +100,7 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
             Known::Is(mirror) => Some(Arc::clone(mirror)),
             Known::NotYet | Known::Absent | Known::Unusable(_) => None,
         };
-        let leave = Leave::Cluster(ClusterApproval::new(client.clone(), node_name.clone(), seen));
+        let leave = Leave::Cluster(Box::new(ClusterApproval::new(client.clone(), node_name.clone(), seen)));
         let started = Instant::now();
         let outcome = match &slice {
             Some(slice) => node.pass(slice, &leave, &metrics).await,

@@ -137,3 +137,52 @@ fn containerd(path: &Path, version: Version, files: &HostRoot, namespace: &str) 
     let config = config_toml::load(&main, version, &HostRoot::open(Path::new("/"))?)?;
     Ok(import::containerd(&config, files, namespace)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/k3s").join(name)
+    }
+
+    fn imported(format: Format, path: PathBuf, leave_out: bool) -> anyhow::Result<String> {
+        let args = ImportArgs {
+            format,
+            path,
+            namespace: "registry-mirror-system".to_owned(),
+            containerd_version: Version::new(1, 7, 0),
+            host_root: "/".into(),
+            leave_out,
+        };
+        let mut out = Vec::new();
+        run(&args, &mut out)?;
+        Ok(String::from_utf8(out)?)
+    }
+
+    #[test]
+    fn the_example_is_what_the_command_prints() {
+        let committed = fs::read_to_string(example("registry-mirrors.yaml")).expect("the example");
+        let committed: String =
+            committed.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+        assert_eq!(imported(Format::K3s, example("registries.yaml"), false).expect("an import"), committed);
+    }
+
+    #[test]
+    fn what_cannot_be_expressed_stops_the_import_unless_it_may_be_left_out() {
+        let file = std::env::temp_dir().join(format!("registry-mirror-import-{}.yaml", std::process::id()));
+        let text = "mirrors: {docker.io: {endpoint: [https://m.example], rewrite: {'^a/(.*)': 'b/$1'}}}\n";
+        fs::write(&file, text).expect("a file");
+        let refused = imported(Format::K3s, file.clone(), false).expect_err("a rewrite").to_string();
+        let printed = imported(Format::K3s, file.clone(), true).expect("the rest");
+        fs::remove_file(&file).expect("removed");
+        insta::assert_snapshot!(refused.replace(&file.display().to_string(), "FILE"));
+        assert!(printed.contains("https://m.example"), "{printed}");
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let missing = imported(Format::Docker, "/nowhere/daemon.json".into(), false).expect_err("no file");
+        assert_eq!(missing.to_string(), "file /nowhere/daemon.json could not be read as text");
+    }
+}

@@ -1,5 +1,7 @@
 //! `registry-mirror node …` on the files of hosts that do not run: the program itself, on directories.
 
+#![expect(clippy::expect_used, reason = "a test whose stage cannot be set fails")]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -63,8 +65,10 @@ struct Said {
 
 impl Host {
     fn with(files: &[(&str, &str)]) -> Self {
-        let host =
-            Self { root: tempfile::tempdir().expect("a directory"), objects: tempfile::tempdir().expect("a directory") };
+        let host = Self {
+            root: tempfile::tempdir().expect("a directory"),
+            objects: tempfile::tempdir().expect("a directory"),
+        };
         for directory in ["var/lib", "etc"] {
             fs::create_dir_all(host.root.path().join(directory)).expect("mkdir");
         }

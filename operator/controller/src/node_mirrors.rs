@@ -18,6 +18,8 @@ use crate::{
 
 /// Writes at a time: a cluster of thousands of nodes is set up in seconds without a flood.
 const CONCURRENCY: usize = 8;
+/// Writes in one pass. The watch tells of each, which brings the next pass; restarts and taints get their turn between.
+const BATCH: usize = 200;
 
 /// What is to be written.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,8 +32,10 @@ struct Differences {
 
 /// Creates what is missing and deletes what has no Node.
 pub(crate) async fn pass(client: &Client, caches: &Caches) -> Result<(), PassError> {
-    let Differences { create, delete } =
+    let Differences { mut create, mut delete } =
         caches.nodes.with(|nodes| caches.node_mirrors.with(|mirrors| differences(nodes, mirrors)));
+    create.truncate(BATCH);
+    delete.truncate(BATCH);
     let api: Api<NodeMirror> = Api::all(client.clone());
     let api = &api;
     stream::iter(delete)

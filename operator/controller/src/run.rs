@@ -30,7 +30,7 @@ use crate::{
 /// A pass that takes longer is given up and tried again.
 const PASS_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest wait before a failed pass is tried again.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// How long a stopping controller waits for its tasks.
 const STOP: Duration = Duration::from_secs(5);
 

@@ -93,13 +93,7 @@ mod tests {
             (requires("gpu", DoesNotExist, &[]), false),
             (requires("zone", DoesNotExist, &[]), true),
             (LabelSelector { match_labels: labels(&[("region", "north")]), ..LabelSelector::default() }, true),
-            (
-                LabelSelector {
-                    match_labels: labels(&[("region", "north")]),
-                    ..requires("zone", Exists, &[])
-                },
-                false,
-            ),
+            (LabelSelector { match_labels: labels(&[("region", "north")]), ..requires("zone", Exists, &[]) }, false),
         ] {
             assert_eq!(matches(&selector, &node), expected, "{selector:?}");
         }

@@ -14,6 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 use registry_mirror_core::{
+    config_toml::MigratedRegistry,
     digest::Digest,
     plan::files::{Backup, OwnedDirectory, Ownership, Superseded},
 };
@@ -56,9 +57,9 @@ pub struct ConfigEdit {
     pub backup: Option<PathBuf>,
     /// How to take the edit back, as the planner said.
     pub undo: serde_json::Value,
-    /// Whether it took old registry tables out of the file, which stand in hosts.toml files since.
+    /// What it took out of the file and stands in hosts.toml files since: the old registry tables.
     #[serde(default)]
-    pub migrated: bool,
+    pub migrated: Vec<MigratedRegistry>,
     /// When it was made.
     pub made_at: Timestamp,
     /// When our key was put back after somebody had taken it away, the last few times.

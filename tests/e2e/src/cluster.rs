@@ -281,15 +281,21 @@ impl Cluster {
         })
     }
 
-    /// Waits until containerd answers on a node and the kubelet has reported Ready since.
+    /// Waits until containerd answers on a node, and until the kubelet has given a sign of life since and is Ready.
     ///
     /// # Errors
     /// After a minute.
     pub fn node_ready(&self, node: &Node, since: Timestamp) -> Result<()> {
-        until(&format!("containerd's CRI on {}", node.name()), Duration::from_secs(60), || {
-            Ok(cri_ready(node)?.then_some(()))
-        })?;
-        self.bed.wait_ready(node, since, Duration::from_secs(60))
+        let (name, minute) = (node.name(), Duration::from_secs(60));
+        until(&format!("containerd's CRI on {name}"), minute, || Ok(cri_ready(node)?.then_some(())))?;
+        until(&format!("the node {name} being Ready"), minute, || {
+            // A node's status is written when it changes, its lease every ten seconds.
+            let lease = self.bed.kubectl_json(["get", "lease", name, "--namespace", "kube-node-lease"])?;
+            let alive = lease["spec"]["renewTime"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+            let ready = condition(&self.bed.kubectl_json(["get", "node", name])?, "Ready");
+            let is_ready = ready.is_some_and(|ready| ready.status == "True");
+            Ok((is_ready && alive.is_some_and(|alive| alive >= since)).then_some(()))
+        })
     }
 
     // ---- registries ----

@@ -47,7 +47,8 @@ pub fn check(data: &[u8]) {
                 assert!(!name.contains('/') && !matches!(name.as_str(), "" | "." | ".."), "{name} leads out");
             }
             // what the controller never writes, and hosts.toml cannot hold
-            let odd = |host: &Host| host.fields.dial_timeout.is_some_and(|time| i64::try_from(time.as_nanos()).is_err());
+            let odd =
+                |host: &Host| host.fields.dial_timeout.is_some_and(|time| i64::try_from(time.as_nanos()).is_err());
             if !hosts.hosts.is_empty() && !hosts.hosts.iter().any(odd) && hosts.server.as_deref() != Some("") {
                 let text = hosts_toml::render(&hosts, version).text;
                 assert!(hosts_toml::parse(&text, version).as_ref() == Ok(&hosts), "{text}\nis not\n{hosts:#?}");

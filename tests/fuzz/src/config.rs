@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, path::Path};
 
 use registry_mirror_core::{
     config_toml::{
-        self, Analysis, Edit, Effectiveness, LoadedConfig, MapSource, Need, PatchError, UndoError, UndoOutcome,
+        self, Analysis, Edit, Effectiveness, LoadedConfig, MapSource, Need, Origin, PatchError, UndoError, UndoOutcome,
     },
     containerd::Version,
 };
-use toml_edit::{DocumentMut, Item, Value};
+use toml_edit::{Document, Item, Value};
 
 use crate::{daemon, progress::Progress, secret::Watch};
 
@@ -22,6 +22,15 @@ pub const NEXT_FILE: u8 = 0x1e;
 const SOMEONE: &str = "# zqj";
 
 static PROGRESS: Progress = Progress::new(["inputs", "loaded", "edits planned and taken back"]);
+
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What the product makes of a host.
+struct Plan {
+    analysis: Analysis,
+    need: Need,
+    edit: Result<Edit, PatchError>,
+}
 
 /// A node: its daemon and its files.
 #[derive(Debug)]
@@ -70,20 +79,10 @@ impl Host {
     /// # Panics
     /// The edit does not do what it is for, does something else as well, cannot be taken back, or shows a secret.
     pub fn check(&self) {
-        let Some((config, analysis, need)) = self.load() else { return };
-        let directory = need.directory();
-        let is_migration = matches!(need, Need::Migrate { .. });
-        let planned = if is_migration {
-            config_toml::migrate(&config, directory, DATE).map(|(edit, registries)| {
-                if self.watch.is_planted() {
-                    self.watch.check("a registry", &format!("{registries:?}"));
-                }
-                edit
-            })
-        } else {
-            config_toml::patch(&config, directory)
-        };
-        let edit = match planned {
+        let planned = self.plan();
+        self.check_mark(planned.as_ref());
+        let Some(Plan { analysis, need, edit }) = planned else { return };
+        let edit = match edit {
             Ok(edit) => edit,
             Err(error) => {
                 self.watch.check("a refusal", &error.to_string());
@@ -98,27 +97,67 @@ impl Host {
         if self.watch.is_planted() {
             self.watch.check("a change", &format!("{:?}", edit.changes));
         }
-        self.check_edit(&edit, directory);
-        self.check_bytes(&edit, is_migration);
+        self.check_edit(&edit, need.directory(), &analysis);
+        self.check_bytes(&edit, matches!(need, Need::Migrate { .. }));
         self.check_undo(&edit, &analysis);
     }
 
-    /// What is effective already must never be refused.
+    /// The edit that the analysis asks for; with nothing needed, the one that sets what is in force.
+    fn plan(&self) -> Option<Plan> {
+        let (config, analysis, need) = self.load()?;
+        let edit = if let Need::Migrate { directory, .. } = &need {
+            config_toml::migrate(&config, directory, DATE).map(|(edit, registries)| {
+                if self.watch.is_planted() {
+                    self.watch.check("a registry", &format!("{registries:?}"));
+                }
+                edit
+            })
+        } else {
+            config_toml::patch(&config, need.directory())
+        };
+        Some(Plan { analysis, need, edit })
+    }
+
+    /// Where a byte-order mark is allowed, it changes nothing.
+    fn check_mark(&self, planned: Option<&Plan>) {
+        let bare = self.source.0.get(Path::new(MAIN)).and_then(|bytes| bytes.strip_prefix(MARK));
+        let Some(bare) = bare.filter(|bare| self.version.is_v1() && !bare.starts_with(MARK)) else { return };
+        let source = self.source.clone().with(MAIN, bare);
+        let bare = Self { source, ..*self }.plan();
+        let after = |plan: Option<&Plan>| {
+            let edit = plan?.edit.as_ref().ok()?;
+            Some(edit.after.strip_prefix(MARK).unwrap_or(&edit.after).to_vec())
+        };
+        assert_eq!(planned.is_some(), bare.is_some(), "loaded with and without a byte-order mark");
+        assert_eq!(after(planned), after(bare.as_ref()), "edited with and without a byte-order mark");
+    }
+
+    /// A sound configuration is refused for what stands in it, never because no edit was found; and what is effective
+    /// already is not refused at all.
     fn check_refusal(&self, analysis: &Analysis, need: &Need, error: &PatchError) {
+        assert!(!matches!(error, PatchError::NoPlace { .. }), "containerd {}: {error}", self.version);
         let works =
             matches!(analysis.effectiveness, Effectiveness::Directory(_)) && matches!(need, Need::Nothing { .. });
         let excused = matches!(error, PatchError::CriDisabled { .. } | PatchError::Directory { .. });
         assert!(!works || excused, "{} works as it stands, and is refused: {error}", need.directory().display());
     }
 
-    /// The daemon reads the directory, and a second edit is the identity.
-    fn check_edit(&self, edit: &Edit, directory: &Path) {
+    /// The daemon reads the directory and everything else as before, and a second edit is the identity.
+    fn check_edit(&self, edit: &Edit, directory: &Path, before: &Analysis) {
         let edited = self.source.clone().with(&edit.file, edit.after.clone());
         let again = match config_toml::load(Path::new(MAIN), self.version, &edited) {
             Ok(again) => again,
             Err(error) => panic!("the edited file does not load: {error}"),
         };
-        assert_eq!(again.analyze().effectiveness, Effectiveness::Directory(directory.to_owned()));
+        let after = again.analyze();
+        assert_eq!(after.effectiveness, Effectiveness::Directory(directory.to_owned()));
+        assert_eq!(names(&after.legacy.headers), names(&before.legacy.headers), "headers for all registries");
+        if edit.changes.iter().all(|change| change.to.is_some()) {
+            assert_eq!(names(&after.legacy.configs_auth), names(&before.legacy.configs_auth), "credentials by host");
+            assert_eq!(names(&after.legacy.auths), names(&before.legacy.auths), "credentials by url");
+            let trigger = |analysis: &Analysis| analysis.local_pull_trigger.as_ref().map(|trigger| trigger.key.clone());
+            assert_eq!(trigger(&after), trigger(before), "how images are pulled");
+        }
         match config_toml::patch(&again, directory) {
             Ok(second) => {
                 assert!(second.is_empty(), "a second edit changes {:?}", second.changes);
@@ -171,6 +210,10 @@ impl Host {
     }
 }
 
+fn names(origins: &[Origin]) -> Vec<&str> {
+    origins.iter().map(|origin| origin.value.as_str()).collect()
+}
+
 /// Strings of several lines: a line in them is no line of the file.
 fn has_long_strings(bytes: &[u8]) -> bool {
     bytes.windows(3).any(|window| window == b"'''" || window == b"\"\"\"")
@@ -178,7 +221,7 @@ fn has_long_strings(bytes: &[u8]) -> bool {
 
 /// A comment on a line of its own, somewhere. `None` where that is no valid file any more.
 fn with_a_line_of_someone_else(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mark = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    let mark = if bytes.starts_with(MARK) { MARK.len() } else { 0 };
     let mut starts: Vec<usize> = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1).collect();
     starts.push(mark);
     let pick = bytes.iter().fold(5_381_usize, |hash, byte| hash.wrapping_mul(33) ^ usize::from(*byte));
@@ -194,8 +237,8 @@ fn lines(bytes: &[u8]) -> Vec<String> {
     text.lines().filter(|line| !line.trim().is_empty() && *line != SOMEONE).map(str::to_owned).collect()
 }
 
-fn parse(bytes: &[u8]) -> Option<DocumentMut> {
-    String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').parse().ok()
+fn parse(bytes: &[u8]) -> Option<Document<String>> {
+    Document::parse(String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').to_owned()).ok()
 }
 
 /// All values of a file outside of the registry tables, by the keys on the way to them. Read with another walk than the

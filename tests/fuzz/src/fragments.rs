@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use crate::config::NEXT_FILE;
 
-const PLUGINS: [&str; 4] =
+pub(crate) const PLUGINS: [&str; 4] =
     ["cri", "'io.containerd.grpc.v1.cri'", "\"io.containerd.grpc.v1.cri\"", "'io.containerd.cri.v1.images'"];
 
 /// Below `plugins.P`.
-const TABLES: [&str; 16] = [
+pub(crate) const TABLES: [&str; 16] = [
     "",
     ".registry",
     ".registry.mirrors",
@@ -28,7 +28,7 @@ const TABLES: [&str; 16] = [
     ".image_decryption",
 ];
 
-const KEYS: [&str; 32] = [
+pub(crate) const KEYS: [&str; 32] = [
     "config_path = ''",
     "config_path = \"/etc/containerd/certs.d\"",
     "config_path = '/a:/b'",
@@ -63,7 +63,7 @@ const KEYS: [&str; 32] = [
     "mirrors.'quay.io' = {}",
 ];
 
-const ROOT: [&str; 32] = [
+pub(crate) const ROOT: [&str; 32] = [
     "version = 1",
     "version = 2",
     "version = 3",
@@ -104,7 +104,7 @@ pub fn assemble(data: &[u8]) -> Vec<u8> {
     let Some((&daemon, rest)) = data.split_first() else { return Vec::new() };
     let mut out = vec![daemon];
     let mut state = State::default();
-    for &byte in rest.iter().take(40) {
+    for &byte in rest.iter().take(24) {
         let index = usize::from(byte & 0x1f);
         match byte {
             0..=63 => {

@@ -10,5 +10,6 @@ pub mod daemon;
 pub mod fragments;
 pub mod hosts;
 pub mod import;
+pub mod lines;
 pub mod progress;
 pub mod secret;

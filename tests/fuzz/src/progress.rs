@@ -15,10 +15,10 @@ impl Progress {
         Self { names, counts: [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)] }
     }
 
-    /// One more input reached the stage. Says so every 2^20 inputs.
+    /// One more input reached the stage. Says so at each power of two and every 2^20 inputs.
     pub fn reached(&self, stage: usize) {
         let count = self.counts[stage].fetch_add(1, Relaxed) + 1;
-        if stage == 0 && count.is_multiple_of(1 << 20) {
+        if stage == 0 && count >= 1 << 16 && (count.is_power_of_two() || count.is_multiple_of(1 << 20)) {
             let shown = self.names.iter().zip(&self.counts).map(|(name, n)| format!("{} {name}", n.load(Relaxed)));
             eprintln!("progress: {}", shown.collect::<Vec<_>>().join(", "));
         }

@@ -6,12 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use testbed::{Bed, Node, pins};
 
-use crate::{
-    daemon,
-    dump::Dump,
-    start::Start,
-    traffic::pull,
-};
+use crate::{daemon, dump::Dump, start::Start, traffic::pull};
 
 const OBJECT: &str = "/etc/registry-mirror-test/docker-hub.yaml";
 const STATE: &str = "/var/lib/registry-mirror-operator";

@@ -7,7 +7,8 @@ use testbed::{Node, wait};
 
 /// How often containerd has started since the node's boot, restarts by systemd included.
 pub(crate) fn starts(node: &Node) -> Result<usize> {
-    let count = node.sh("journalctl --quiet --unit=containerd.service --output=cat | grep -c 'starting containerd' || true")?;
+    let count =
+        node.sh("journalctl --quiet --unit=containerd.service --output=cat | grep -c 'starting containerd' || true")?;
     count.trim().parse().with_context(|| format!("`{count}` is no number of starts"))
 }
 
@@ -19,7 +20,9 @@ pub(crate) fn run(node: &Node) -> Result<String> {
 /// Gives the node this configuration and nothing else of an earlier cell, and starts containerd with it.
 pub(crate) fn begin(node: &Node, files: &[(String, String)]) -> Result<()> {
     node.sh("systemctl stop containerd.service && rm -rf /etc/containerd /var/lib/registry-mirror-operator")?;
-    node.sh("rm -rf /etc/docker/certs.d && mkdir -p /etc/containerd && systemctl reset-failed containerd.service || true")?;
+    node.sh(
+        "rm -rf /etc/docker/certs.d && mkdir -p /etc/containerd && systemctl reset-failed containerd.service || true",
+    )?;
     for (path, text) in files {
         node.write(path, text)?;
     }

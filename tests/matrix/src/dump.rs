@@ -6,8 +6,11 @@ use anyhow::{Context, Result, ensure};
 use testbed::Node;
 use toml_edit::{DocumentMut, Item, Value};
 
+use crate::start::CONFIG;
+
 /// The registry settings, as the releases spell them.
-const REGISTRY: [&str; 2] = ["plugins.io.containerd.grpc.v1.cri.registry", "plugins.io.containerd.cri.v1.images.registry"];
+const REGISTRY: [&str; 2] =
+    ["plugins.io.containerd.grpc.v1.cri.registry", "plugins.io.containerd.cri.v1.images.registry"];
 
 /// Every setting by its dotted path.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,7 +19,7 @@ pub(crate) struct Dump(BTreeMap<String, String>);
 impl Dump {
     /// What `containerd config dump` says, or the defaults where there is no file: 1.7.35 dumps none then.
     pub(crate) fn read(node: &Node) -> Result<Self> {
-        let text = if node.exists("/etc/containerd/config.toml") {
+        let text = if node.exists(CONFIG) {
             node.sh("containerd config dump 2>/dev/null")?
         } else {
             node.sh("containerd config default 2>/dev/null")?
@@ -51,6 +54,8 @@ fn flatten(path: &str, item: &Item, settings: &mut BTreeMap<String, String>) {
         let mut values: Vec<String> = array.iter().map(plain).collect();
         if path == "imports" {
             values.sort();
+            // 1.x lists the main file with them.
+            values.retain(|value| value.trim_matches(['"', '\'']) != CONFIG);
         }
         settings.insert(path.to_owned(), values.join(", "));
     } else if let Some(value) = item.as_value() {

@@ -131,8 +131,7 @@ version = 2
 "#;
 
 fn colon_list(is_v1: bool) -> String {
-    let (version, plugin) =
-        if is_v1 { (2, "io.containerd.grpc.v1.cri") } else { (3, "io.containerd.cri.v1.images") };
+    let (version, plugin) = if is_v1 { (2, "io.containerd.grpc.v1.cri") } else { (3, "io.containerd.cri.v1.images") };
     format!(
         "version = {version}\n\n[plugins.'{plugin}'.registry]\n   config_path = \
          '/etc/containerd/certs.d:/etc/docker/certs.d'   # both\n"

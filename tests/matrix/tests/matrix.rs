@@ -85,6 +85,13 @@ fn cells(filtered: bool) -> Result<Vec<Cell>> {
     })
 }
 
+/// What containerd complained about.
+fn last_words(bed: &Bed) -> String {
+    let script = "journalctl --quiet --unit=containerd.service --output=cat --lines=300 \
+                  | grep -E 'level=(error|fatal)|failed to load' | tail -n 5";
+    bed.node("node").and_then(|node| node.sh(script)).unwrap_or_default()
+}
+
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
@@ -104,7 +111,7 @@ fn main() -> ExitCode {
             let started = Instant::now();
             let outcome = bed.node("node").and_then(|node| run(cell, bed, node));
             eprintln!("{}: {:.1} s", cell.name(), started.elapsed().as_secs_f64());
-            outcome.map_err(|error| Failed::from(format!("{error:#}")))
+            outcome.map_err(|error| Failed::from(format!("{error:#}\n{}", last_words(bed))))
         })
     });
     let conclusion = libtest_mimic::run(&args, trials.collect());

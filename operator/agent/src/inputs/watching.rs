@@ -1,11 +1,15 @@
 //! One object, watched for ever.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use futures::StreamExt;
 use kube::{
     Api, Resource,
-    runtime::{WatchStreamExt, watcher},
+    runtime::{
+        WatchStreamExt,
+        utils::{Backoff, ResetTimerBackoff},
+        watcher::{self, ExponentialBackoff},
+    },
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -29,7 +33,7 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     T: PartialEq + Send + Sync + 'static,
 {
-    let stream = watcher::watch_object(api, &name).default_backoff();
+    let stream = watcher::watch_object(api, &name).backoff(retry());
     let mut stream = std::pin::pin!(stream);
     let mut failing = false;
     loop {
@@ -61,4 +65,15 @@ where
             None => return WatchEnded(what),
         }
     }
+}
+
+/// Pauses between tries while the API server is away: half a second at first, five at most. kube's own default goes up
+/// to 30 s, and a change would wait that long after the API server is back; one node's retries cost it nothing.
+fn retry() -> impl Backoff {
+    let pauses = backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times();
+    ResetTimerBackoff::new(ExponentialBackoff::from(pauses), Duration::from_secs(60))
 }

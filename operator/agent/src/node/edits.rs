@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use registry_mirror_core::{
-    config_toml::{self, Undo, UndoOutcome},
+    config_toml::{self, MigratedRegistry, Undo, UndoOutcome},
     containerd::Version,
     digest::Digest,
     plan::rewrites::{self, OwnEdit},
@@ -21,13 +21,17 @@ use registry_mirror_host::{
 
 /// The daemon that a file is read for when an edit is taken back: of all releases 1.x refuse the least (a byte-order
 /// mark and broken UTF-8 in comments pass), and which table holds our key stands in the record.
-const MOST_LENIENT: Version = Version::new(1, 7, 0);
+pub(super) const MOST_LENIENT: Version = Version::new(1, 7, 0);
 
-/// Writes down an edit that is about to be made. `migrated` is whether it takes old tables out of the file.
+/// Writes down an edit that is about to be made. `migrated` is what it takes out of the file.
 ///
 /// # Errors
 /// On what the kernel says; the edit must not be made then.
-pub(super) fn note(state: &StateDir, replacement: &Replacement, migrated: bool) -> Result<(), FileError> {
+pub(super) fn note(
+    state: &StateDir,
+    replacement: &Replacement,
+    migrated: &[MigratedRegistry],
+) -> Result<(), FileError> {
     let Replacement { file, before, after, undo } = replacement;
     let root = state.writer().root();
     let file = root.resolve(file)?.unwrap_or_else(|| file.clone());
@@ -39,7 +43,7 @@ pub(super) fn note(state: &StateDir, replacement: &Replacement, migrated: bool) 
         after: Digest::of(after),
         backup: None,
         undo: undo.clone(),
-        migrated,
+        migrated: migrated.to_vec(),
         made_at: now,
         reverts: Vec::new(),
     };
@@ -51,11 +55,20 @@ pub(super) fn note(state: &StateDir, replacement: &Replacement, migrated: bool) 
         // Somebody wrote over it, and it is made once more.
         edit.reverts = rewrites::recent(&earlier.reverts, now);
         edit.reverts.push(now);
-        edit.migrated |= earlier.migrated;
+        add_missing(&mut edit.migrated, &earlier.migrated);
         false
     });
     edits.push(edit);
     state.save_edits(&edits).map(drop)
+}
+
+/// Adds the old tables of registries that are not in the list yet.
+pub(super) fn add_missing(list: &mut Vec<MigratedRegistry>, more: &[MigratedRegistry]) {
+    for migrated in more {
+        if !list.iter().any(|known| known.registry == migrated.registry) {
+            list.push(migrated.clone());
+        }
+    }
 }
 
 /// Completes the record of an edit that was made with the copy of what stood there before.
@@ -104,7 +117,7 @@ fn is_gone(bytes: Option<&[u8]>, edit: &ConfigEdit) -> bool {
     undo.is_ok_and(|undo| config_toml::undo(bytes, &undo, MOST_LENIENT) == UndoOutcome::Gone)
 }
 
-fn recorded(state: &StateDir) -> Result<Vec<ConfigEdit>, FileError> {
+pub(super) fn recorded(state: &StateDir) -> Result<Vec<ConfigEdit>, FileError> {
     Ok(state.edits()?.value.unwrap_or_default())
 }
 
@@ -183,7 +196,7 @@ mod tests {
             after: Digest::of(&edit.after),
             backup: None,
             undo: serde_json::to_value(&edit.undo).expect("serialises"),
-            migrated: false,
+            migrated: Vec::new(),
             made_at: Timestamp::UNIX_EPOCH,
             reverts: Vec::new(),
         };

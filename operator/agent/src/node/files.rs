@@ -14,6 +14,7 @@ use registry_mirror_core::{
     plan::{
         claims::Claims,
         files::{DesiredRegistry, FilesPlan, Finding, GRACE, Input, Ownership, What, plan_files},
+        migrated,
     },
     registry::RegistryName,
 };
@@ -25,6 +26,7 @@ use registry_mirror_host::{
     state::{STATE_DIR, StateDir},
 };
 
+use super::migrate::Carried;
 use crate::{
     facts::{MirrorFacts, MirrorUse, RegistryFacts},
     health::HealthMap,
@@ -54,9 +56,10 @@ pub fn apply_files(
     version: Version,
     directory: &Path,
     health: &HealthMap,
+    carried: &Carried,
 ) -> Applied {
-    let Wishes { mut applied, wanted, on_hold } = wishes(slice, version, directory, health);
-    match put_in_place(writer, directory, &wanted, &on_hold) {
+    let Wishes { mut applied, wanted, on_hold } = wishes(slice, version, directory, health, carried);
+    match put_in_place(writer, directory, &wanted, &on_hold, carried) {
         Ok((findings, changes)) => {
             applied.changes = changes;
             applied.heed(&findings);
@@ -81,8 +84,9 @@ pub fn plan_only(
     version: Version,
     directory: &Path,
     health: &HealthMap,
+    carried: &Carried,
 ) -> Result<(Applied, FilesPlan), String> {
-    let Wishes { mut applied, wanted, on_hold } = wishes(slice, version, directory, health);
+    let Wishes { mut applied, wanted, on_hold } = wishes(slice, version, directory, health, carried);
     // Opening the state directory would make it.
     let ownership = match root.stat(Path::new(STATE_DIR)).map_err(|error| error.to_string())? {
         None => Ownership::default(),
@@ -92,7 +96,7 @@ pub fn plan_only(
             state.ownership(directory).map_err(|error| error.to_string())?.0
         }
     };
-    let plan = decide(root, &ownership, directory, &wanted, &on_hold)?;
+    let plan = decide(root, &ownership, directory, &wanted, &on_hold, carried)?;
     applied.heed(&plan.findings);
     Ok((applied, plan))
 }
@@ -123,7 +127,7 @@ struct Wishes {
     on_hold: BTreeSet<RegistryName>,
 }
 
-fn wishes(slice: &Bundle, version: Version, directory: &Path, health: &HealthMap) -> Wishes {
+fn wishes(slice: &Bundle, version: Version, directory: &Path, health: &HealthMap, carried: &Carried) -> Wishes {
     let mut applied = Applied::default();
     let mut wanted: Vec<DesiredRegistry> = Vec::new();
     let mut on_hold: BTreeSet<RegistryName> = BTreeSet::new();
@@ -140,7 +144,7 @@ fn wishes(slice: &Bundle, version: Version, directory: &Path, health: &HealthMap
             match desired(entry, &slice.blobs, Target { version, certs_dir: directory }, &drained) {
                 Ok(found) => {
                     note(&found.notes, entry, &mut facts, &mut applied.credentials_unusable);
-                    wanted.push(found.registry);
+                    wanted.push(migrated::beneath(found, entry, &carried.registries, version));
                 }
                 Err(error) => {
                     // What stands there stays: an entry that contradicts itself is no reason to remove a mirror.
@@ -150,6 +154,18 @@ fn wishes(slice: &Bundle, version: Version, directory: &Path, health: &HealthMap
             }
         }
         applied.registries.push(facts);
+    }
+    // Without a mirror there is no edit, and until the edit the old tables do their own work.
+    if !carried.under_way || !slice.entries.is_empty() {
+        for old in &carried.registries {
+            let is_wanted = wanted.iter().any(|files| files.registry == old.registry);
+            // What was carried over earlier stands in the file that is on hold.
+            if is_wanted || (on_hold.contains(&old.registry) && !carried.under_way) {
+                continue;
+            }
+            on_hold.remove(&old.registry);
+            wanted.push(migrated::alone(old, version));
+        }
     }
     Wishes { applied, wanted, on_hold }
 }
@@ -175,13 +191,14 @@ fn put_in_place(
     directory: &Path,
     wanted: &[DesiredRegistry],
     on_hold: &BTreeSet<RegistryName>,
+    carried: &Carried,
 ) -> Result<(Vec<Finding>, u64), String> {
     let state = StateDir::open(writer).map_err(|error| error.to_string())?;
     let (ownership, warnings) = state.ownership(directory).map_err(|error| error.to_string())?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let plan = decide(writer.root(), &ownership, directory, wanted, on_hold)?;
+    let plan = decide(writer.root(), &ownership, directory, wanted, on_hold, carried)?;
     for op in &plan.ops {
         tracing::info!("{}", op.describe(directory));
     }
@@ -195,8 +212,12 @@ fn decide(
     directory: &Path,
     wanted: &[DesiredRegistry],
     on_hold: &BTreeSet<RegistryName>,
+    carried: &Carried,
 ) -> Result<FilesPlan, String> {
     let listing = certs_d::observe(root, directory).map_err(|error| error.to_string())?;
+    let mut on_hold = on_hold.clone();
+    on_hold.extend(migrated::orphans(&listing, &carried.registries));
+    on_hold.retain(|name| !wanted.iter().any(|files| files.registry == *name));
     let Claims { registries: claimed, unreadable } = claims(root, directory, &listing);
     let mut plan = plan_files(&Input {
         certs_d: directory,
@@ -204,7 +225,7 @@ fn decide(
         writer: certs_d::writer_uid(),
         ownership,
         desired: wanted,
-        on_hold,
+        on_hold: &on_hold,
         claimed: &claimed,
         now: Timestamp::now(),
         grace: GRACE,

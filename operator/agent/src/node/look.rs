@@ -96,8 +96,16 @@ pub async fn look(
         plan = plan_config(&observed, &date);
     }
     let started_at = unit_state.as_ref().and_then(|unit| unit.started_at);
-    let Observed { containerd, distribution, supervisor, config_file, config, config_writable: _, directory_writable: _, proof } =
-        observed;
+    let Observed {
+        containerd,
+        distribution,
+        supervisor,
+        config_file,
+        config,
+        config_writable: _,
+        directory_writable: _,
+        proof,
+    } = observed;
     let declared = config.as_ref().ok().and_then(|config| config.analyze().declared_version);
     let facts = ContainerdFacts {
         version: containerd.to_string(),

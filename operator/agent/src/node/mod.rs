@@ -5,6 +5,7 @@
 mod edits;
 mod files;
 mod look;
+mod migrate;
 mod offline;
 mod place;
 mod preview;
@@ -36,15 +37,16 @@ use registry_mirror_host::{
 };
 use thiserror::Error;
 
+use self::{
+    files::{Applied, apply_files},
+    look::{Asking, Look, Proved, look},
+    migrate::carried,
+};
 pub use self::{
     look::plan_facts,
     offline::Offline,
     preview::{Preview, Step, What},
     restore::{Depth, Restored},
-};
-use self::{
-    files::{Applied, apply_files},
-    look::{Asking, Look, Proved, look},
 };
 use crate::{
     approval::Leave,
@@ -273,25 +275,24 @@ impl Node {
                 facts.registries = files::not_applied(slice, reason);
                 return;
             }
-            ConfigPlan::Migrate { reason, .. } => {
-                let why = format!(
-                    "{reason}. Carrying these settings over into hosts.toml is not done by this release, and the node \
-                     stays as it was: move them to RegistryMirror objects and take them out of the file"
-                );
-                facts.registries = files::not_applied(slice, &why);
-                facts.verdict = Verdict::MigrationNotApplied(why);
-                return;
-            }
-            ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } => {}
+            ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } | ConfigPlan::Migrate { .. } => {}
         }
         let (config_file, directory) = self.places();
         let writer = self.writer_for(&config_file, &directory);
         let needs_restart = look.plan.needs_restart();
+        let carried = match carried(&self.root, &look.plan) {
+            Ok(carried) => carried,
+            Err(error) => {
+                facts.verdict = Verdict::ApplyFailed(error.to_string());
+                facts.registries = files::not_applied(slice, "the record of earlier edits could not be read");
+                return;
+            }
+        };
         let Applied { registries, conflicts, credentials_unusable, drift, changes, error } =
-            apply_files(&writer, slice, look.version, &directory, &self.health);
+            apply_files(&writer, slice, look.version, &directory, &self.health, &carried);
         for (path, what) in drift {
             tracing::warn!("{what}");
-            self.note_drift(path, what);
+            self.note_drift(&path, what);
         }
         metrics.file_changes.inc_by(changes);
         facts.registries = registries;
@@ -333,7 +334,7 @@ impl Node {
     }
 
     /// Remembers a file of ours that somebody changed, for status and Events.
-    fn note_drift(&mut self, path: PathBuf, what: String) {
+    fn note_drift(&mut self, path: &Path, what: String) {
         let at = Timestamp::now();
         self.drift.push(DriftFacts { path: path.display().to_string(), at, what });
         let surplus = self.drift.len().saturating_sub(DRIFT_KEPT);

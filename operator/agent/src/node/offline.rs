@@ -24,6 +24,7 @@ use super::{
     NodeError,
     files::{self, Applied, apply_files},
     look::{plan_facts, today},
+    migrate::carried,
     place::{Daemon, place_edit},
 };
 use crate::{
@@ -111,8 +112,9 @@ impl Offline {
         let state = StateDir::open(&writer).map_err(|error| failed(error.to_string()))?;
         let _lock = HostLock::acquire(&state, "node apply").map_err(|error| failed(error.to_string()))?;
         self.refuse_unsettled(&writer).map_err(failed)?;
+        let carried = carried(&self.root, &plan).map_err(|error| failed(error.to_string()))?;
         let Applied { registries, conflicts, credentials_unusable, changes: _, error, drift: _ } =
-            apply_files(&writer, slice, self.version, directory, &HealthMap::default());
+            apply_files(&writer, slice, self.version, directory, &HealthMap::default(), &carried);
         facts.registries = registries;
         facts.conflicts = conflicts;
         facts.credentials_unusable = credentials_unusable;

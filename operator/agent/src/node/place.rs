@@ -1,6 +1,9 @@
 //! The edit without the restart: the files as they must stand before containerd's next start.
 
-use registry_mirror_core::{config_toml::Edit, plan::ConfigPlan};
+use registry_mirror_core::{
+    config_toml::{Edit, MigratedRegistry},
+    plan::ConfigPlan,
+};
 use registry_mirror_host::{
     file_error::FileError,
     restart::{Placed, Replacement, place},
@@ -21,10 +24,9 @@ pub(super) enum Daemon {
 
 /// Puts the edit of a plan in place. The caller holds the lock and has written the hosts.toml files.
 pub(super) fn place_edit(state: &StateDir, plan: &ConfigPlan, daemon: Daemon) -> Verdict {
-    let migrated = matches!(plan, ConfigPlan::Migrate { .. });
     let placed = match plan.edit() {
         None => Ok(true),
-        Some(edit) => write(state, edit, migrated),
+        Some(edit) => write(state, edit, migrated_by(plan)),
     };
     match (placed, daemon) {
         (Ok(true), Daemon::Runs) => Verdict::RestartPending,
@@ -39,7 +41,7 @@ pub(super) fn place_edit(state: &StateDir, plan: &ConfigPlan, daemon: Daemon) ->
 }
 
 /// `false` where the file is another one than the plan was made for.
-fn write(state: &StateDir, edit: &Edit, migrated: bool) -> Result<bool, FileError> {
+fn write(state: &StateDir, edit: &Edit, migrated: &[MigratedRegistry]) -> Result<bool, FileError> {
     let replacement = replacement(edit);
     edits::note(state, &replacement, migrated)?;
     match place(state, &replacement)? {
@@ -51,6 +53,14 @@ fn write(state: &StateDir, edit: &Edit, migrated: bool) -> Result<bool, FileErro
             edits::forget_gone(state)?;
             Ok(false)
         }
+    }
+}
+
+/// The old tables that a plan takes out of the file.
+pub(super) fn migrated_by(plan: &ConfigPlan) -> &[MigratedRegistry] {
+    match plan {
+        ConfigPlan::Migrate { registries, .. } => registries,
+        ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } | ConfigPlan::Unsupported { .. } => &[],
     }
 }
 

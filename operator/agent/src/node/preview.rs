@@ -18,6 +18,7 @@ use registry_mirror_host::root::HostRoot;
 use super::{
     Asking, Node, Offline,
     files::{Applied, plan_only},
+    migrate::carried,
 };
 use crate::{
     facts::{ContainerdFacts, RegistryFacts},
@@ -140,7 +141,8 @@ fn preview(
         preview.registries = super::files::not_applied(slice, preview.plan.reason());
         return Ok(preview);
     };
-    let (applied, plan) = plan_only(root, slice, version, directory, health)?;
+    let carried = carried(root, &preview.plan).map_err(|error| error.to_string())?;
+    let (applied, plan) = plan_only(root, slice, version, directory, health, &carried)?;
     let Applied { registries, conflicts, credentials_unusable, changes: _, error: _, drift: _ } = applied;
     preview.steps = steps(directory, &plan.ops);
     preview.registries = registries;
@@ -185,8 +187,7 @@ mod tests {
 
     #[test]
     fn hidden_names_are_not_shown() {
-        let file =
-            |directory: &str| FilePath { directory: directory.to_owned(), name: "hosts.toml".to_owned() };
+        let file = |directory: &str| FilePath { directory: directory.to_owned(), name: "hosts.toml".to_owned() };
         let ops = [
             Op::CreateDirectory { name: ".registry-mirror.0".to_owned() },
             Op::Write { path: file(".registry-mirror.0"), content: Bytes(Vec::new()), mode: 0o644 },

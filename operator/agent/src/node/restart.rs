@@ -79,7 +79,7 @@ impl Node {
         metrics: &Metrics,
     ) -> Result<Outcome, RestartError> {
         let Some(look) = &self.look else { return Ok(Outcome::Abandoned) };
-        let migrated = matches!(look.plan, ConfigPlan::Migrate { .. });
+        let migrated = place::migrated_by(&look.plan);
         if let Change::Replace(replacement) = &request.change
             && let Err(error) = self.state().and_then(|state| edits::note(&state, replacement, migrated))
         {
@@ -140,6 +140,11 @@ impl Node {
             tracing::warn!("an edit that did not come to be could not be struck out: {error}");
         }
         let mut restarts = self.restarts();
+        // After a crash the journal knows it.
+        let plan = plan.or(match outcome {
+            Outcome::Restarted { plan, .. } | Outcome::RolledBack { plan, .. } => plan.as_ref(),
+            _ => None,
+        });
         let fail =
             |why: String| Some(FailedPlan { plan: plan.map(|plan| plan.as_str().to_owned()), why, leave_given_at });
         match outcome {
@@ -189,8 +194,10 @@ fn rolled_back(why: &str, still_down: Option<&str>) -> String {
 
 /// The plan as a request; `None` where no unit can be restarted or the plan needs no restart.
 fn request(plan: &ConfigPlan, look: &super::Look) -> Option<Request> {
-    let ConfigPlan::Patch { directory, edit, .. } = plan else { return None };
-    let change = match edit {
+    if !plan.needs_restart() {
+        return None;
+    }
+    let change = match plan.edit() {
         None => Change::RestartOnly,
         Some(edit) => Change::Replace(place::replacement(edit)),
     };
@@ -199,7 +206,7 @@ fn request(plan: &ConfigPlan, look: &super::Look) -> Option<Request> {
         version: look.version,
         main_config: look.config_file.clone(),
         change,
-        certs_d: directory.clone(),
+        certs_d: plan.directory()?.to_owned(),
         plan: plan.hash(),
     })
 }

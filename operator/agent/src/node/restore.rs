@@ -12,9 +12,14 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use registry_mirror_core::plan::{
-    config::DEFAULT_DIRECTORY,
-    files::{FilesPlan, Finding, GRACE, HOSTS_TOML, Input, What, plan_files},
+use registry_mirror_core::{
+    config_toml::{MigratedRegistry, Undo},
+    containerd::Version,
+    plan::{
+        config::DEFAULT_DIRECTORY,
+        files::{DesiredRegistry, FilesPlan, Finding, GRACE, HOSTS_TOML, Input, Listing, Ownership, What, plan_files},
+        migrated,
+    },
 };
 use registry_mirror_host::{
     certs_d,
@@ -27,7 +32,7 @@ use registry_mirror_host::{
 
 use super::{
     Asking, Node,
-    edits::{TakeBack, take_back},
+    edits::{MOST_LENIENT, TakeBack, add_missing, take_back},
     preview::{Step, steps},
 };
 use crate::{
@@ -86,11 +91,13 @@ impl Node {
         // The last directory that was worked in, and the one in force: files of ours bear a mark, so that they are
         // found even where the record of them is lost.
         let mut directories: BTreeSet<PathBuf> = [PathBuf::from(DEFAULT_DIRECTORY), self.places().1].into();
+        let mut version = MOST_LENIENT;
         if let Ok(look) = self.look_now(Asking::Forbidden).await {
             directories.extend(look.plan.directory().map(Path::to_owned));
+            version = look.version;
         }
         self.forget();
-        let host = Host { root: self.root.clone(), depth, directories };
+        let host = Host { root: self.root.clone(), depth, version, directories };
         if !host.has_anything_of_ours()? {
             return Ok(Restored::default());
         }
@@ -119,6 +126,8 @@ impl Node {
 struct Host {
     root: HostRoot,
     depth: Depth,
+    /// The containerd that reads what stays.
+    version: Version,
     /// Where files of ours are looked for, besides the recorded places.
     directories: BTreeSet<PathBuf>,
 }
@@ -130,7 +139,8 @@ impl Host {
         }
         for directory in &self.directories {
             let listing = certs_d::observe(&self.root, directory).map_err(sentence)?;
-            if !plan(directory, &listing, &Default::default(), SignedDuration::ZERO).ops.is_empty() {
+            let nothing = Wanted::default();
+            if !plan(directory, &listing, &Ownership::default(), &nothing, SignedDuration::ZERO).ops.is_empty() {
                 return Ok(true);
             }
         }
@@ -143,18 +153,21 @@ impl Host {
         // First of all: an agent that starts without the API server must not go on with it.
         state.remove_slice().map_err(sentence)?;
         let loaded = state.edits().map_err(sentence)?;
-        if let Some(warning) = loaded.warning {
+        // Whoever read the record last has set a broken one aside, here or in an earlier pass.
+        for broken in self.broken_records()? {
             restored.by_hand.push(format!(
-                "{warning}: if `config_path` was not set in containerd's configuration before the operator, take it \
-                 out by hand"
+                "the record of the operator's edits was broken and is set aside as {}: if `config_path` was not set in \
+                 containerd's configuration before the operator, take it out by hand, then remove {STATE_DIR}",
+                broken.display()
             ));
         }
         let edits = loaded.value.unwrap_or_default();
         let edited = !edits.is_empty();
         let mut directories = self.directories.clone();
         directories.extend(state.owned_certs_d().map_err(sentence)?);
+        let wanted = self.wanted(&edits)?;
         for directory in &directories {
-            self.put_files_back(directory, &mut restored).await?;
+            self.put_files_back(directory, &wanted, &mut restored).await?;
         }
         let kept = self.take_edits_back(edits, &mut restored)?;
         state.save_edits(&kept).map_err(sentence)?;
@@ -168,8 +181,33 @@ impl Host {
         Ok(restored)
     }
 
+    fn broken_records(&self) -> Result<Vec<PathBuf>, String> {
+        let entries = self.root.read_dir(Path::new(STATE_DIR)).map_err(sentence)?.unwrap_or_default();
+        let broken = entries.iter().filter(|entry| entry.name.to_string_lossy().starts_with("edits.json.broken-"));
+        Ok(broken.map(|entry| Path::new(STATE_DIR).join(&entry.name)).collect())
+    }
+
+    /// The files that stay: those of old registry tables that do not come back.
+    fn wanted(&self, edits: &[ConfigEdit]) -> Result<Wanted, String> {
+        let mut wanted = Wanted::default();
+        for edit in edits.iter().rev() {
+            add_missing(&mut wanted.recorded, &edit.migrated);
+            let action = take_back(&self.root, edit).map_err(sentence)?;
+            if let Some(directory) = directory_of(edit).filter(|_| self.stays(edit, &action)) {
+                let files = wanted.files.entry(directory).or_default();
+                add_missing_files(files, edit, self.version);
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Whether the old tables that an edit took out stay in hosts.toml files.
+    fn stays(&self, edit: &ConfigEdit, action: &TakeBack) -> bool {
+        !edit.migrated.is_empty() && (self.depth == Depth::Safe || matches!(action, TakeBack::ByHand(_)))
+    }
+
     /// Our files go, and those of before come back. Certificates that a pull may just be reading go last.
-    async fn put_files_back(&self, directory: &Path, restored: &mut Restored) -> Result<(), String> {
+    async fn put_files_back(&self, directory: &Path, wanted: &Wanted, restored: &mut Restored) -> Result<(), String> {
         let state = self.state(&[directory])?;
         self.remove_proof(&state, directory)?;
         let grace = match self.depth {
@@ -182,7 +220,7 @@ impl Host {
             for warning in warnings {
                 push_new(&mut restored.by_hand, warning);
             }
-            let plan = plan(directory, &listing, &ownership, grace);
+            let plan = plan(directory, &listing, &ownership, wanted, grace);
             restored.done.extend(steps(directory, &plan.ops).iter().map(Step::words));
             for Finding { path, what, .. } in &plan.findings {
                 if let What::NotRestored { backup } = what {
@@ -232,7 +270,10 @@ impl Host {
         for edit in edits.into_iter().rev() {
             let file = edit.config_file.display();
             let action = take_back(&self.root, &edit).map_err(sentence)?;
-            if edit.migrated && self.depth == Depth::Safe && action != TakeBack::Nothing {
+            if self.stays(&edit, &action) {
+                if let TakeBack::ByHand(why) = action {
+                    restored.by_hand.push(why);
+                }
                 restored.stays.push(format!(
                     "{file} keeps `config_path`, and the hosts.toml files made from its old registry tables stay, \
                      because the running containerd knows nothing else; `registry-mirror node restore --exact` puts \
@@ -273,7 +314,7 @@ impl Host {
 
     /// An added `config_path` names a directory that is empty now; nothing depends on when the daemon forgets it.
     fn note_restart(&self, edit: &ConfigEdit, restored: &mut Restored) {
-        if edit.migrated {
+        if !edit.migrated.is_empty() {
             restored.restart_due = Some(format!(
                 "containerd must be restarted now: the registry tables are back in {}, and the running daemon has not \
                  read them",
@@ -299,19 +340,38 @@ impl Host {
     }
 }
 
-fn plan(
-    certs_d: &Path,
-    listing: &registry_mirror_core::plan::files::Listing,
-    ownership: &registry_mirror_core::plan::files::Ownership,
-    grace: SignedDuration,
-) -> FilesPlan {
+/// What stays in the directories of hosts.toml files.
+#[derive(Default)]
+struct Wanted {
+    /// By directory.
+    files: BTreeMap<PathBuf, Vec<DesiredRegistry>>,
+    /// All old tables that were carried over, also those that come back.
+    recorded: Vec<MigratedRegistry>,
+}
+
+fn add_missing_files(files: &mut Vec<DesiredRegistry>, edit: &ConfigEdit, version: Version) {
+    for old in &edit.migrated {
+        if !files.iter().any(|known| known.registry == old.registry) {
+            files.push(migrated::alone(old, version));
+        }
+    }
+}
+
+/// The directory that an edit set.
+fn directory_of(edit: &ConfigEdit) -> Option<PathBuf> {
+    let undo: Undo = serde_json::from_value(edit.undo.clone()).ok()?;
+    undo.directory().map(Path::to_owned)
+}
+
+fn plan(certs_d: &Path, listing: &Listing, ownership: &Ownership, wanted: &Wanted, grace: SignedDuration) -> FilesPlan {
+    let Wanted { files, recorded } = wanted;
     plan_files(&Input {
         certs_d,
         listing,
         writer: certs_d::writer_uid(),
         ownership,
-        desired: &[],
-        on_hold: &BTreeSet::new(),
+        desired: files.get(certs_d).map_or(&[], Vec::as_slice),
+        on_hold: &migrated::orphans(listing, recorded),
         claimed: &BTreeMap::new(),
         now: Timestamp::now(),
         grace,
@@ -342,6 +402,7 @@ fn push_new(list: &mut Vec<String>, sentence: String) {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands its error over")]
 fn sentence(error: FileError) -> String {
     error.to_string()
 }

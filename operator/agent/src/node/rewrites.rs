@@ -11,7 +11,11 @@ use registry_mirror_host::{
     state::StateDir,
 };
 
-use super::{Asking, Node, edits, look::Look, place::replacement};
+use super::{
+    Asking, Node, edits,
+    look::Look,
+    place::{migrated_by, replacement},
+};
 
 impl Node {
     /// Puts the key back where somebody has written over it. What could not be put back is a sentence for the
@@ -38,7 +42,7 @@ impl Node {
                     directory.display()
                 );
                 tracing::warn!("{what}");
-                self.note_drift(file, what);
+                self.note_drift(&file, what);
             }
             Ok(false) => tracing::info!("{} changed again meanwhile", file.display()),
             Err(why) => {
@@ -77,8 +81,7 @@ impl Node {
         let state = StateDir::open(&HostWriter::new(self.root.clone(), scope)).map_err(sentence)?;
         let restarter = Restarter::new(&state, &self.systemd, &look.cri);
         restarter.try_out(&request).await.map_err(|error| error.to_string())??;
-        let migrated = matches!(plan, ConfigPlan::Migrate { .. });
-        edits::note(&state, &replacement, migrated).map_err(sentence)?;
+        edits::note(&state, &replacement, migrated_by(plan)).map_err(sentence)?;
         match place(&state, &replacement).map_err(sentence)? {
             Placed::Done(edited) => {
                 edits::note_backup(&state, &edited).map_err(sentence)?;

@@ -104,3 +104,6 @@ pub async fn run(args: &ExplainArgs, out: &mut impl Write) -> anyhow::Result<Exi
     output.write(&report, out, |out| table::write(&report, out))?;
     Ok(if *probe && report.served_by.is_none() { Exit::Failed } else { Exit::Done })
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,13 +58,7 @@ pub async fn run(args: ApplyArgs, out: &mut impl Write) -> anyhow::Result<Exit> 
 }
 
 /// As kubectl says it: each object, then the rest.
-fn say(
-    slice: &Bundle,
-    before: &Preview,
-    facts: &Facts,
-    restarted: bool,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
+fn say(slice: &Bundle, before: &Preview, facts: &Facts, restarted: bool, out: &mut impl Write) -> anyhow::Result<()> {
     let changed: BTreeSet<&str> = before.steps.iter().map(|step| step.directory.as_str()).collect();
     if is_in_place(&facts.verdict) {
         for registry in facts.registries.iter().filter(|facts| facts.error.is_none()) {

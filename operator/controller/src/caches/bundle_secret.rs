@@ -12,6 +12,6 @@ pub(super) async fn watch(client: Client, namespace: String, caches: Arc<Caches>
     let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={BUNDLE_SECRET}"));
     let read = |secret: PartialObjectMeta<Secret>| secret.metadata.resource_version;
-    keep(api, config, &caches.bundle_secret, read, |_| caches.signals.mark(&[Lane::Publish])).await;
+    keep(api, config, &caches.bundle_secret, &caches.signals, read, |_| caches.signals.mark(&[Lane::Publish])).await;
     "watch of the bundle's Secret"
 }

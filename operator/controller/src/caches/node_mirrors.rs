@@ -51,6 +51,7 @@ pub(super) async fn watch(client: Client, caches: Arc<Caches>, events: Events) -
         api,
         config,
         &caches.node_mirrors,
+        &caches.signals,
         |object| Some(reader.read(object)),
         |happened| {
             if let Happened::Changed(change) = &happened

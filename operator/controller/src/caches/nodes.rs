@@ -95,9 +95,17 @@ pub(super) async fn watch(client: Client, caches: Arc<Caches>, startup_taint: Op
         }
         read(node, startup_taint.as_deref(), &mut texts)
     };
-    keep(api, watcher::Config::default().page_size(50), &caches.nodes, read, |happened| match happened {
-        Happened::Synced | Happened::Changed(_) => caches.signals.mark(&[Lane::Nodes, Lane::Status]),
-    })
+    keep(
+        api,
+        watcher::Config::default().page_size(50),
+        &caches.nodes,
+        &caches.signals,
+        read,
+        |happened| match happened {
+            Happened::Synced => {}
+            Happened::Changed(_) => caches.signals.mark(&[Lane::Nodes, Lane::Status]),
+        },
+    )
     .await;
     "watch of Nodes"
 }

@@ -115,7 +115,7 @@ async fn watch<K>(
             caches.signals.mark(&[Lane::Publish, Lane::Nodes, Lane::Status]);
         };
         tokio::select! {
-            () = keep(api.clone(), config.clone(), &cache.cache, keep_wanted, happened) => return,
+            () = keep(api.clone(), config.clone(), &cache.cache, &caches.signals, keep_wanted, happened) => return,
             ended = more_wanted(&mut wanted, &names) => if ended { return },
         }
     }

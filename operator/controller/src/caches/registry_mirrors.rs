@@ -27,12 +27,14 @@ pub(super) async fn watch(client: Client, caches: Arc<Caches>) -> &'static str {
         api,
         watcher::Config::default().page_size(100),
         &caches.objects,
+        &caches.signals,
         |object| Some(read(object)),
         |happened| match happened {
             Happened::Changed(Change { old: Some(old), new: Some(new), .. }) if same_spec(old, new) => {
                 caches.signals.mark(&[Lane::Status]);
             }
-            Happened::Synced | Happened::Changed(_) => caches.signals.mark(&[Lane::Publish, Lane::Status]),
+            Happened::Synced => {}
+            Happened::Changed(_) => caches.signals.mark(&[Lane::Publish, Lane::Status]),
         },
     )
     .await;

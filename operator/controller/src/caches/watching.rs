@@ -1,15 +1,20 @@
 //! One watch that fills one cache.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use futures::StreamExt;
 use kube::{
     Api, Resource, ResourceExt,
-    runtime::{WatchStreamExt, watcher},
+    runtime::{
+        WatchStreamExt,
+        utils::{Backoff, ResetTimerBackoff},
+        watcher::{self, ExponentialBackoff, watcher},
+    },
 };
 use serde::de::DeserializeOwned;
 
 use super::Cache;
+use crate::signals::{Lane, Signals};
 
 /// One object came, changed or went.
 pub(super) struct Change<'a, V> {
@@ -34,6 +39,7 @@ pub(super) async fn keep<K, V>(
     api: Api<K>,
     config: watcher::Config,
     cache: &Cache<V>,
+    signals: &Signals,
     mut read: impl FnMut(K) -> Option<V>,
     mut happened: impl FnMut(Happened<'_, V>),
 ) where
@@ -41,7 +47,7 @@ pub(super) async fn keep<K, V>(
     V: PartialEq,
 {
     let what = cache.name();
-    let stream = watcher(api, config).default_backoff();
+    let stream = watcher(api, config).backoff(retry());
     let mut stream = std::pin::pin!(stream);
     let mut failing = false;
     let mut listed = BTreeMap::new();
@@ -79,6 +85,8 @@ pub(super) async fn keep<K, V>(
                     cache.with(|new| tell_differences(&old, new, &mut happened));
                 }
                 happened(Happened::Synced);
+                // Nothing is published before every kind is known, and this may be the one that was waited for.
+                signals.mark(&Lane::ALL);
             }
             watcher::Event::Apply(object) => {
                 let name = object.name_any();
@@ -117,4 +125,15 @@ fn tell_differences<V: PartialEq>(
     for (name, value) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
         happened(Happened::Changed(Change { name, old: Some(value), new: None }));
     }
+}
+
+/// Pauses between tries while the API server is away: half a second at first, five at most. kube's own default goes up
+/// to 30 s, and a change would wait that long after the API server is back; one node's retries cost it nothing.
+fn retry() -> impl Backoff {
+    let pauses = backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times();
+    ResetTimerBackoff::new(ExponentialBackoff::from(pauses), Duration::from_secs(60))
 }

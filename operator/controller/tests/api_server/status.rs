@@ -23,6 +23,7 @@ async fn counts_nodes_and_a_dead_agents_last_word_does_not_count() {
         cluster.agent_pod(node, true).await;
         cluster.report_ready(node).await;
     }
+    until("both nodes count", || async { cluster.told("hub").await.filter(|(_, summary)| summary == "2/2") }).await;
     cluster.tells("hub", "Programmed=True Programmed").await;
     let object = cluster.all::<RegistryMirror>().get("hub").await.expect("the object");
     let status = object.status.expect("a status");

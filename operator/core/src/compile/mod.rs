@@ -9,6 +9,7 @@ mod conflict;
 mod credentials;
 mod duration;
 mod headers;
+mod keypair;
 mod mirror;
 mod own;
 mod pem;
@@ -284,5 +285,7 @@ pub const fn empty_bundle(mode: Mode) -> Bundle {
     Bundle { schema: SCHEMA, mode, entries: Vec::new(), blobs: BTreeMap::new() }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,8 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+use super::keypair;
+
 /// Certificates alone, as a text that ends with a line break.
 pub(super) fn certificates(text: &str) -> Result<String, String> {
     let blocks = blocks(text)?;
@@ -74,7 +76,7 @@ fn blocks(text: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
         }
         let encrypted = text.contains("Proc-Type: 4,ENCRYPTED");
         let bytes = STANDARD.decode(&body).map_err(|_| format!("has a PEM {place} that is no base64"))?;
-        if !encrypted && !is_one_der_sequence(&bytes) {
+        if !encrypted && !is_one_der_element(&bytes) {
             return Err(format!("has a PEM {place} that is cut short or damaged"));
         }
         blocks.push((label.to_owned(), bytes));
@@ -82,19 +84,14 @@ fn blocks(text: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
     Ok(blocks)
 }
 
-/// Certificates and keys alike are one DER sequence, as long as it says.
-fn is_one_der_sequence(bytes: &[u8]) -> bool {
-    // the parameters of an EC key are an object identifier
-    let [0x30 | 0x06, first, rest @ ..] = bytes else { return false };
-    match first {
-        0..=0x7f => rest.len() == usize::from(*first),
-        0x81..=0x84 => {
-            let count = usize::from(first - 0x80);
-            let Some((length, body)) = rest.split_at_checked(count) else { return false };
-            length.iter().fold(0_usize, |sum, byte| (sum << 8) | usize::from(*byte)) == body.len()
-        }
-        _ => false,
-    }
+/// Certificates and keys alike are one DER sequence, and the parameters of an EC key one object identifier.
+fn is_one_der_element(bytes: &[u8]) -> bool {
+    matches!(keypair::element(bytes), Some((0x30 | 0x06, _, [])))
+}
+
+/// The bytes of the first block whose label ends so.
+pub(super) fn first_block(text: &str, label: &str) -> Option<Vec<u8>> {
+    blocks(text).ok()?.into_iter().find(|(found, _)| found.ends_with(label)).map(|(_, bytes)| bytes)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use registry_mirror_crds as crds;
 
 use super::{
-    Compiler, pem,
+    Compiler, keypair, pem,
     references::{Lookup, RefKind},
     url::Scheme,
 };
@@ -71,6 +71,12 @@ impl Compiler<'_> {
             .map_err(|sentence| lookup.malformed(in_key("tls.crt", &sentence)))?;
         let key = pem::private_key(lookup.text("tls.key")?)
             .map_err(|sentence| lookup.malformed(in_key("tls.key", &sentence)))?;
+        if !keypair::may_match(&certificate, &key) {
+            return Err(lookup.malformed(
+                "holds in its key `tls.key` a private key that does not belong to the certificate in `tls.crt`: write a \
+                 pair that was issued together",
+            ));
+        }
         Ok((certificate, key))
     }
 }

@@ -239,9 +239,9 @@ pub enum PatchError {
     },
     /// Old tables stand in more than one file, which one atomic rename cannot change.
     #[error(
-        "old registry settings stand in several files ({}), which cannot be changed in one step: move them into one \
-         of these files first", files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ",
-        )
+        "the registry settings stand in several files ({}), which cannot be changed in one step: move them into one \
+         of these files first",
+        files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     SeveralFiles {
         /// Where it stands.

@@ -95,10 +95,9 @@ fn merge_v2(files: &[ConfigFile], version: Version) -> Result<Merged, ConfigErro
     let newest = version.newest_config_version();
     let mut merged = Merged { in_force: newest, plugins: Table::new(), disabled: Vec::new() };
     let main_version = files.first().and_then(ConfigFile::declared_version);
-    for (index, file) in files.iter().enumerate() {
+    for file in files {
         let declared = declared(file, version)?;
         if let (Some(declared), Some(main)) = (declared, main_version)
-            && index > 0
             && declared > main
             && refuses_newer_imports(version)
         {

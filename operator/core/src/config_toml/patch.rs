@@ -64,7 +64,7 @@ pub fn patch(config: &LoadedConfig, directory: &Path) -> Result<Edit, PatchError
         let (file, line, key) = (in_the_way.file, in_the_way.line, in_the_way.value);
         return Err(PatchError::NeedsMigration { file, line, key, version: config.version });
     }
-    set_directory(config, directory, &Judge { only: None, reference: config, removed: &[] })
+    set_directory(config, directory, &Judge { only: None, first: None, reference: config, removed: &[] })
 }
 
 /// What both [`patch`] and [`super::migrate`] refuse.
@@ -84,6 +84,8 @@ pub(crate) fn check(config: &LoadedConfig, directory: &Path) -> Result<(), Patch
 pub(crate) struct Judge<'a> {
     /// The file that may be edited; any where it is `None`.
     pub(crate) only: Option<usize>,
+    /// The table to try first, unless `config_path` stands somewhere already.
+    pub(crate) first: Option<Spelling>,
     /// What the daemon must read as before, apart from `config_path`, ...
     pub(crate) reference: &'a LoadedConfig,
     /// ... and from what was taken out of that file.
@@ -109,7 +111,7 @@ pub(crate) fn set_directory(config: &LoadedConfig, directory: &Path, judge: &Jud
     if judge.accepts(config, index, directory) {
         return Ok(unchanged(&config.files[index]));
     }
-    candidates(config)
+    candidates(config, judge)
         .into_iter()
         .filter(|candidate| judge.only.is_none_or(|only| candidate.file == only))
         .find_map(|candidate| try_candidate(config, candidate, directory, value, judge))
@@ -150,7 +152,7 @@ struct Candidate {
 }
 
 /// In order of preference: where the key stands, where the table stands, where the plugin stands, then the main file.
-fn candidates(config: &LoadedConfig) -> Vec<Candidate> {
+fn candidates(config: &LoadedConfig, judge: &Judge<'_>) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     let mut add = |candidate: Candidate| {
         if !found.contains(&candidate) {
@@ -161,6 +163,9 @@ fn candidates(config: &LoadedConfig) -> Vec<Candidate> {
         && let Some(spelling) = super::analysis::spelling_at(&config.files, *place)
     {
         add(Candidate { file: place.file, spelling });
+    }
+    if let (Some(file), Some(spelling)) = (judge.only, judge.first) {
+        add(Candidate { file, spelling });
     }
     let plugins = |index: usize| config.files[index].document().root.get("plugins");
     for depth in [2, 1] {

@@ -1,4 +1,6 @@
-use proptest::{collection::btree_set, prop_assert, prop_oneof, proptest, sample::select, strategy::Just};
+use proptest::{
+    collection::btree_set, prop_assert, prop_assert_eq, prop_oneof, proptest, sample::select, strategy::Just,
+};
 
 use super::*;
 use crate::{bundle::Header, sensitive::Sensitive};
@@ -179,7 +181,12 @@ proptest! {
         if denied {
             let server = desired.hosts.server.unwrap_or_default();
             prop_assert!(asked.mirrors.iter().any(|mirror| mirror.url == server), "{server}");
-            prop_assert!(!desired.hosts.hosts.is_empty());
+        }
+        let listed: BTreeSet<&str> = desired.hosts.hosts.iter().map(|host| host.url.as_str()).collect();
+        let answers = |mirror: &&MirrorHost| !drained.contains(&mirror.url);
+        prop_assert!(asked.mirrors.iter().filter(answers).all(|mirror| listed.contains(mirror.url.as_str())));
+        if denied && !asked.mirrors.iter().any(|mirror| answers(&mirror)) {
+            prop_assert_eq!(listed.len(), count, "nothing answers, so nothing changes");
         }
     }
 }

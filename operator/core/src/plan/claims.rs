@@ -167,7 +167,9 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_claims_nothing_and_is_no_reason_to_stop() {
-        for text in ["", "# nothing\n", "mirrors:\n", "mirrors: []\nconfigs: 3\n", "mirrors:\n  'No Host!':\n", "a: b\n"] {
+        for text in
+            ["", "# nothing\n", "mirrors:\n", "mirrors: []\nconfigs: 3\n", "mirrors:\n  'No Host!':\n", "a: b\n"]
+        {
             assert!(names(text).is_empty(), "{text}");
         }
     }

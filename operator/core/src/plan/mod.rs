@@ -4,6 +4,7 @@
 pub mod claims;
 pub mod config;
 pub mod files;
+pub mod migrated;
 pub mod rewrites;
 
 pub use config::{ConfigPlan, PlanHash, plan_config};

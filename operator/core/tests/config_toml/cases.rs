@@ -158,6 +158,17 @@ fn outcome(case: &Case, version: Version) -> Vec<(String, String)> {
     };
     let _ = writeln!(said, "{name} {}: {why}", directory.display());
     let _ = writeln!(said, "table {}", analysis.table);
+    let effectiveness = match &analysis.effectiveness {
+        Effectiveness::Directory(_) => "one directory",
+        Effectiveness::List(_) => "a list that is split",
+        Effectiveness::ColonTrap { .. } => "the colon trap",
+        Effectiveness::Unset => "unset",
+        Effectiveness::UnsetDefaultWorks(_) => "unset, the default works",
+        Effectiveness::UnsetDefaultTrapped(_) => "unset, the default is the colon trap",
+        Effectiveness::NotAbsolute(_) => "no absolute directory",
+        Effectiveness::Conflict { .. } => "a conflict, CRI does not load",
+    };
+    let _ = writeln!(said, "config_path {effectiveness}");
     // elsewhere it changes nothing, and it would keep versions apart that give the same
     let matters = matches!(analysis.effectiveness, Effectiveness::List(_) | Effectiveness::UnsetDefaultWorks(_));
     if let Some(trigger) = analysis.local_pull_trigger.as_ref().filter(|_| matters) {

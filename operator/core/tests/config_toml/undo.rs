@@ -137,6 +137,22 @@ fn old_tables_never_come_back_beside_the_config_path_of_others() {
 }
 
 #[test]
+fn a_file_with_which_cri_did_not_load_is_not_put_back_beside_what_others_wrote() {
+    let broken = MIRRORS.to_owned()
+        + "[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/etc/containerd/certs.d\"\n";
+    let edit = edit(&broken, V1);
+    assert_eq!(config_toml::undo(&edit.after, &edit.undo, V1), UndoOutcome::Original(Some(broken.into_bytes())));
+    let current = text(&edit) + "[debug]\n";
+    let outcome = config_toml::undo(current.as_bytes(), &edit.undo, V1);
+    let UndoOutcome::Refused(error) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(
+        error.to_string(),
+        "/etc/containerd/config.toml: the old registry tables cannot be put back beside the `config_path` that stands \
+         there now, because containerd does not load CRI with both"
+    );
+}
+
+#[test]
 fn a_file_that_was_broken_since_is_left_alone() {
     let edit = edit(TABLE, V1);
     let current = text(&edit) + "[unclosed\n";

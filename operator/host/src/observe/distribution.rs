@@ -178,8 +178,13 @@ mod tests {
             let (_dir, root) = host(&[(path, text)]);
             let detected = detect(&root, None).expect("readable");
             assert_eq!(detected.distribution, expected, "{path}: {}", detected.evidence);
-            assert!(expected == Distribution::Plain || detected.evidence.contains(path.split("/x").next().unwrap_or(path))
-                || path.starts_with(detected.evidence.trim_end_matches(" exists")), "{}", detected.evidence);
+            assert!(
+                expected == Distribution::Plain
+                    || detected.evidence.contains(path.split("/x").next().unwrap_or(path))
+                    || path.starts_with(detected.evidence.trim_end_matches(" exists")),
+                "{}",
+                detected.evidence
+            );
         }
     }
 

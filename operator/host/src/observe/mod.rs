@@ -236,7 +236,9 @@ fn writable(root: &HostRoot, file: &Path) -> Result<Writable, FileError> {
     }
     match rustix::fs::access(beneath(root.path(), &directory), Access::WRITE_OK) {
         Ok(()) => Ok(Writable::Yes),
-        Err(rustix::io::Errno::ROFS) => Ok(Writable::No(format!("{} is on a read-only file system", directory.display()))),
+        Err(rustix::io::Errno::ROFS) => {
+            Ok(Writable::No(format!("{} is on a read-only file system", directory.display())))
+        }
         Err(error) => Ok(Writable::No(format!("{}: {error}", directory.display()))),
     }
 }

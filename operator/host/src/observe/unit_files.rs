@@ -164,7 +164,10 @@ mod tests {
             (&[(UNIT, "[Service]\nExecStart=-/usr/bin/containerd -c /a.toml\n")], Some("/a.toml")),
             (&[(UNIT, "[Service]\nExecStart=/usr/bin/containerd \\\n  --config=\"/a b.toml\"\n")], Some("/a b.toml")),
             (
-                &[(UNIT, plain), (DROP_IN, "[Service]\nExecStart=\nExecStart=/usr/bin/containerd --config /opt/c.toml\n")],
+                &[
+                    (UNIT, plain),
+                    (DROP_IN, "[Service]\nExecStart=\nExecStart=/usr/bin/containerd --config /opt/c.toml\n"),
+                ],
                 Some("/opt/c.toml"),
             ),
             (
@@ -187,7 +190,10 @@ mod tests {
             ),
             (&[(UNIT, "[Service]\nExecStart=/usr/bin/containerd --config ${UNSET}\n")], None),
             (
-                &[("/etc/systemd/system/containerd.service", plain), (UNIT, "[Service]\nExecStart=containerd -c /a.toml\n")],
+                &[
+                    ("/etc/systemd/system/containerd.service", plain),
+                    (UNIT, "[Service]\nExecStart=containerd -c /a.toml\n"),
+                ],
                 None,
             ),
         ] {

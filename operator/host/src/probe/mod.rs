@@ -120,13 +120,13 @@ enum End {
     Silent(Stage),
 }
 
-fn failed(stage: Stage, why: impl ToString) -> End {
+fn failed(stage: Stage, why: &impl ToString) -> End {
     End::Failed(Failure { stage, why: why.to_string() })
 }
 
 async fn attempt(question: &Question, tls: &Arc<TlsConfig>, deadline: Instant) -> Result<StatusCode, End> {
     let Some(host) = question.url.host_str() else {
-        return Err(failed(Stage::Connect, "the url has no host"));
+        return Err(failed(Stage::Connect, &"the url has no host"));
     };
     let port = question.url.port_or_known_default().unwrap_or(443);
     // `[::1]` is written with brackets in a url and without them everywhere else.
@@ -138,11 +138,11 @@ async fn attempt(question: &Question, tls: &Arc<TlsConfig>, deadline: Instant) -
     if question.url.scheme() == "http" {
         return exchange(question, stream, deadline).await;
     }
-    let name = ServerName::try_from(bare.to_owned()).map_err(|error| failed(Stage::Handshake, error))?;
+    let name = ServerName::try_from(bare.to_owned()).map_err(|error| failed(Stage::Handshake, &error))?;
     let stream = timeout_at(deadline, TlsConnector::from(Arc::clone(tls)).connect(name, stream))
         .await
         .map_err(|_| End::Silent(Stage::Handshake))?
-        .map_err(|error| failed(Stage::Handshake, error))?;
+        .map_err(|error| failed(Stage::Handshake, &error))?;
     exchange(question, stream, deadline).await
 }
 
@@ -159,7 +159,7 @@ async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     deadline: Instant,
 ) -> Result<StatusCode, End> {
-    let request = request(question).map_err(|error| failed(Stage::Request, error))?;
+    let request = request(question).map_err(|error| failed(Stage::Request, &error))?;
     let talk = async {
         let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
         let mut connection = pin!(connection);
@@ -175,7 +175,7 @@ async fn exchange(
     timeout_at(deadline, talk)
         .await
         .map_err(|_| End::Silent(Stage::Request))?
-        .map_err(|error| failed(Stage::Request, error))
+        .map_err(|error| failed(Stage::Request, &error))
 }
 
 fn request(question: &Question) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {

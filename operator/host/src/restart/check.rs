@@ -10,6 +10,7 @@ use registry_mirror_core::{containerd::Version, observed::Unit};
 use super::{Request, RestartError, Restarter};
 use crate::{
     files::{Attributes, Owner},
+    guard::unfinished,
     systemd::{Finished, HostCommand},
 };
 
@@ -58,14 +59,31 @@ impl Restarter<'_> {
 
     /// Runs containerd's binary on the host, outside of any container.
     async fn ask(&self, binary: &Path, arguments: &[&str]) -> Result<Answer, RestartError> {
-        let (stdout, stderr) = (self.state.path().join("check.out"), self.state.path().join("check.err"));
+        let [stdout, stderr] = self.output();
         let finished = self.run_binary(binary, arguments, &stdout, &stderr).await;
         let read = |path: &Path| Ok::<_, RestartError>(self.writer.root().read(path)?.unwrap_or_default());
         let texts = read(&stdout).and_then(|out| Ok((out, read(&stderr)?)));
-        self.writer.remove(&stdout)?;
-        self.writer.remove(&stderr)?;
+        self.remove_output()?;
         let (stdout, stderr) = texts?;
         Ok(Answer { finished: finished?, stdout, stderr })
+    }
+
+    /// Removes what a check leaves behind that was cut short.
+    pub(super) async fn forget_check(&self) -> Result<(), RestartError> {
+        self.systemd.stop_and_unload(UNIT).await?;
+        self.remove_output()
+    }
+
+    fn output(&self) -> [PathBuf; 2] {
+        ["check.out", "check.err"].map(|name| self.state.path().join(name))
+    }
+
+    fn remove_output(&self) -> Result<(), RestartError> {
+        for path in self.output() {
+            self.writer.remove(&unfinished(&path))?;
+            self.writer.remove(&path)?;
+        }
+        Ok(())
     }
 
     async fn run_binary(

@@ -56,6 +56,7 @@ impl Restarter<'_> {
         let Some(Page { record, progress, reason }) = self.load()? else {
             return self.recover_without_journal(arming).await;
         };
+        self.forget_check().await?;
         let config = self.config_is(&record)?;
         let daemon = self.daemon(&record).await?;
         let action = next(Some(progress), arming, config, daemon);

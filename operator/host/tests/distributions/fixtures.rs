@@ -48,7 +48,8 @@ const MICROK8S: &str = "version = 2\n[grpc]\n  address = \"/var/snap/microk8s/co
     [plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/var/snap/microk8s/7731/args/certs.d\"\n";
 
 const K0S_MAIN: &str = "# k0s_managed=true\nversion = 2\nimports = [\"/run/k0s/containerd-cri.toml\"]\n";
-const K0S_CRI: &str = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"quay.io/k0sproject/pause:3.10\"\n";
+const K0S_CRI: &str =
+    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"quay.io/k0sproject/pause:3.10\"\n";
 const K0S_CRI_WITH_DIRECTORY: &str =
     "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/var/lib/k0s-mirrors/certs.d\"\n";
 
@@ -62,7 +63,8 @@ const AKS: &str = "version = 2\noom_score = -999\n[plugins.\"io.containerd.cri.v
     [plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"/etc/containerd/certs.d\"\n\
     [plugins.\"io.containerd.cri.v1.images\".registry.headers]\n  X-Meta-Source-Client = [\"azure/aks\"]\n";
 
-const GKE: &str = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/etc/containerd/hosts.d\"\n";
+const GKE: &str =
+    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/etc/containerd/hosts.d\"\n";
 
 const BOTTLEROCKET: &str = "version = 3\n[plugins.\"io.containerd.cri.v1.images\".registry]\n  \
     config_path = \"/etc/containerd/certs.d\"\n";
@@ -86,92 +88,165 @@ pub fn fixtures() -> Vec<Fixture> {
     vec![
         host("kubeadm on Debian", "1.7.27", &[(OS_RELEASE, debian), (UNIT, UNIT_TEXT), (CONFIG, V2_WITHOUT_DIRECTORY)]),
         host("deb package without a file", "1.6.20", &[(OS_RELEASE, debian), (UNIT, UNIT_TEXT)]),
-        host("rpm of Docker, CRI disabled", "1.7.27", &[
-            (OS_RELEASE, "ID=\"rhel\"\n"),
-            (UNIT, UNIT_TEXT),
-            (CONFIG, "disabled_plugins = [\"cri\"]\n"),
-        ]),
-        host("unit with --config elsewhere", "2.1.4", &[
-            (OS_RELEASE, debian),
-            (UNIT, "[Service]\nExecStart=/usr/local/bin/containerd --config /opt/containerd/main.toml\nKillMode=process\n"),
-            ("/opt/containerd/main.toml", BOTTLEROCKET),
-            (CONFIG, V2_WITHOUT_DIRECTORY),
-        ]),
-        host("KinD", "1.7.27", &[(OS_RELEASE, debian), ("/kind/version", "v1.33.1"), (UNIT, UNIT_TEXT), (CONFIG, KIND)]),
-        host("KinD, recent", "2.2.9", &[(OS_RELEASE, debian), ("/kind/version", "v1.36.0"), (UNIT, UNIT_TEXT), (CONFIG, KIND)]),
-        host("K3s server", "2.1.4", &[
-            (OS_RELEASE, ubuntu),
-            ("/etc/systemd/system/k3s.service", "[Service]\nExecStart=/usr/local/bin/k3s server\nKillMode=process\n"),
-            (k3s, K3S_V3),
-        ]),
-        host("K3s agent beside Docker's containerd", "2.1.4", &[
-            (OS_RELEASE, ubuntu),
-            ("/etc/systemd/system/k3s-agent.service", "[Service]\nExecStart=/usr/local/bin/k3s agent\n"),
-            (k3s, K3S_V3),
-            (UNIT, "[Service]\nExecStart=/usr/bin/containerd --config /etc/containerd/config.toml\n"),
-            (CONFIG, "disabled_plugins = [\"cri\"]\n"),
-        ]),
-        host("K3s on Alpine, no systemd", "2.1.4", &[
-            (OS_RELEASE, "ID=alpine\n"),
-            ("/etc/init.d/k3s", "#!/sbin/openrc-run\n"),
-            (k3s, K3S_V3),
-        ]),
+        host(
+            "rpm of Docker, CRI disabled",
+            "1.7.27",
+            &[(OS_RELEASE, "ID=\"rhel\"\n"), (UNIT, UNIT_TEXT), (CONFIG, "disabled_plugins = [\"cri\"]\n")],
+        ),
+        host(
+            "unit with --config elsewhere",
+            "2.1.4",
+            &[
+                (OS_RELEASE, debian),
+                (
+                    UNIT,
+                    "[Service]\nExecStart=/usr/local/bin/containerd --config /opt/containerd/main.toml\nKillMode=process\n",
+                ),
+                ("/opt/containerd/main.toml", BOTTLEROCKET),
+                (CONFIG, V2_WITHOUT_DIRECTORY),
+            ],
+        ),
+        host(
+            "KinD",
+            "1.7.27",
+            &[(OS_RELEASE, debian), ("/kind/version", "v1.33.1"), (UNIT, UNIT_TEXT), (CONFIG, KIND)],
+        ),
+        host(
+            "KinD, recent",
+            "2.2.9",
+            &[(OS_RELEASE, debian), ("/kind/version", "v1.36.0"), (UNIT, UNIT_TEXT), (CONFIG, KIND)],
+        ),
+        host(
+            "K3s server",
+            "2.1.4",
+            &[
+                (OS_RELEASE, ubuntu),
+                (
+                    "/etc/systemd/system/k3s.service",
+                    "[Service]\nExecStart=/usr/local/bin/k3s server\nKillMode=process\n",
+                ),
+                (k3s, K3S_V3),
+            ],
+        ),
+        host(
+            "K3s agent beside Docker's containerd",
+            "2.1.4",
+            &[
+                (OS_RELEASE, ubuntu),
+                ("/etc/systemd/system/k3s-agent.service", "[Service]\nExecStart=/usr/local/bin/k3s agent\n"),
+                (k3s, K3S_V3),
+                (UNIT, "[Service]\nExecStart=/usr/bin/containerd --config /etc/containerd/config.toml\n"),
+                (CONFIG, "disabled_plugins = [\"cri\"]\n"),
+            ],
+        ),
+        host(
+            "K3s on Alpine, no systemd",
+            "2.1.4",
+            &[(OS_RELEASE, "ID=alpine\n"), ("/etc/init.d/k3s", "#!/sbin/openrc-run\n"), (k3s, K3S_V3)],
+        ),
         host("K3s, mirrors inline", "1.6.20", &[(k3s, K3S_INLINE)]),
-        host("RKE2 server", "1.7.27", &[
-            (OS_RELEASE, "ID=\"sles\"\n"),
-            ("/usr/local/lib/systemd/system/rke2-server.service", "[Service]\nExecStart=/usr/local/bin/rke2 server\n"),
-            (rke2, RKE2_V2),
-        ]),
-        host("RKE2 agent", "1.7.27", &[
-            ("/usr/lib/systemd/system/rke2-agent.service", "[Service]\nExecStart=/usr/bin/rke2 agent\n"),
-            (rke2, RKE2_V2),
-        ]),
-        host("MicroK8s", "1.6.36", &[
-            (OS_RELEASE, ubuntu),
-            ("/var/snap/microk8s/current", "-> 7731"),
-            ("/var/snap/microk8s/7731/args/containerd.toml", MICROK8S),
-        ]),
-        host("k0s without a directory", "1.7.27", &[
-            ("/etc/systemd/system/k0sworker.service", "[Service]\nExecStart=/usr/local/bin/k0s worker\n"),
-            ("/etc/k0s/containerd.toml", K0S_MAIN),
-            ("/run/k0s/containerd-cri.toml", K0S_CRI),
-        ]),
-        host("k0s with a drop-in", "1.7.27", &[
-            ("/etc/k0s/containerd.toml", K0S_MAIN),
-            ("/run/k0s/containerd-cri.toml", K0S_CRI_WITH_DIRECTORY),
-        ]),
-        host("EKS on AL2023", "2.1.4", &[
-            (OS_RELEASE, amazon),
-            ("/etc/eks/kubelet/environment", "NODEADM_KUBELET_ARGS=\n"),
-            (UNIT, UNIT_TEXT),
-            (CONFIG, EKS),
-        ]),
-        host("AKS", "2.0.5", &[
-            (OS_RELEASE, ubuntu),
-            ("/opt/azure/containers/provision.sh", "#!/bin/bash\n"),
-            (UNIT, UNIT_TEXT),
-            (CONFIG, AKS),
-        ]),
-        host("GKE on Container-Optimized OS", "2.0.7", &[(OS_RELEASE, "NAME=\"Container-Optimized OS\"\nID=cos\n"), (CONFIG, GKE)]),
+        host(
+            "RKE2 server",
+            "1.7.27",
+            &[
+                (OS_RELEASE, "ID=\"sles\"\n"),
+                (
+                    "/usr/local/lib/systemd/system/rke2-server.service",
+                    "[Service]\nExecStart=/usr/local/bin/rke2 server\n",
+                ),
+                (rke2, RKE2_V2),
+            ],
+        ),
+        host(
+            "RKE2 agent",
+            "1.7.27",
+            &[
+                ("/usr/lib/systemd/system/rke2-agent.service", "[Service]\nExecStart=/usr/bin/rke2 agent\n"),
+                (rke2, RKE2_V2),
+            ],
+        ),
+        host(
+            "MicroK8s",
+            "1.6.36",
+            &[
+                (OS_RELEASE, ubuntu),
+                ("/var/snap/microk8s/current", "-> 7731"),
+                ("/var/snap/microk8s/7731/args/containerd.toml", MICROK8S),
+            ],
+        ),
+        host(
+            "k0s without a directory",
+            "1.7.27",
+            &[
+                ("/etc/systemd/system/k0sworker.service", "[Service]\nExecStart=/usr/local/bin/k0s worker\n"),
+                ("/etc/k0s/containerd.toml", K0S_MAIN),
+                ("/run/k0s/containerd-cri.toml", K0S_CRI),
+            ],
+        ),
+        host(
+            "k0s with a drop-in",
+            "1.7.27",
+            &[("/etc/k0s/containerd.toml", K0S_MAIN), ("/run/k0s/containerd-cri.toml", K0S_CRI_WITH_DIRECTORY)],
+        ),
+        host(
+            "EKS on AL2023",
+            "2.1.4",
+            &[
+                (OS_RELEASE, amazon),
+                ("/etc/eks/kubelet/environment", "NODEADM_KUBELET_ARGS=\n"),
+                (UNIT, UNIT_TEXT),
+                (CONFIG, EKS),
+            ],
+        ),
+        host(
+            "AKS",
+            "2.0.5",
+            &[
+                (OS_RELEASE, ubuntu),
+                ("/opt/azure/containers/provision.sh", "#!/bin/bash\n"),
+                (UNIT, UNIT_TEXT),
+                (CONFIG, AKS),
+            ],
+        ),
+        host(
+            "GKE on Container-Optimized OS",
+            "2.0.7",
+            &[(OS_RELEASE, "NAME=\"Container-Optimized OS\"\nID=cos\n"), (CONFIG, GKE)],
+        ),
         host("GKE on Ubuntu", "1.7.27", &[(OS_RELEASE, ubuntu), ("/home/kubernetes/kube-env", ""), (CONFIG, GKE)]),
-        host("Flatcar, sysext as shipped", "2.1.4", &[
-            (OS_RELEASE, "-> ../usr/lib/os-release"),
-            ("/usr/lib/os-release", "NAME=\"Flatcar Container Linux by Kinvolk\"\nID=flatcar\nID_LIKE=coreos\n"),
-            (UNIT, FLATCAR_UNIT),
-            ("/usr/share/containerd/config.toml", "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n"),
-        ]),
-        host("Flatcar with its own copy", "2.1.4", &[
-            ("/usr/lib/os-release", "ID=flatcar\n"),
-            (UNIT, FLATCAR_UNIT),
-            ("/etc/systemd/system/containerd.service.d/10-config.conf", FLATCAR_DROP_IN),
-            (CONFIG, V2_WITHOUT_DIRECTORY),
-        ]),
+        host(
+            "Flatcar, sysext as shipped",
+            "2.1.4",
+            &[
+                (OS_RELEASE, "-> ../usr/lib/os-release"),
+                ("/usr/lib/os-release", "NAME=\"Flatcar Container Linux by Kinvolk\"\nID=flatcar\nID_LIKE=coreos\n"),
+                (UNIT, FLATCAR_UNIT),
+                (
+                    "/usr/share/containerd/config.toml",
+                    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n",
+                ),
+            ],
+        ),
+        host(
+            "Flatcar with its own copy",
+            "2.1.4",
+            &[
+                ("/usr/lib/os-release", "ID=flatcar\n"),
+                (UNIT, FLATCAR_UNIT),
+                ("/etc/systemd/system/containerd.service.d/10-config.conf", FLATCAR_DROP_IN),
+                (CONFIG, V2_WITHOUT_DIRECTORY),
+            ],
+        ),
         host("Bottlerocket", "2.0.5", &[(OS_RELEASE, "NAME=Bottlerocket\nID=bottlerocket\n"), (CONFIG, BOTTLEROCKET)]),
-        host("Talos", "2.1.4", &[
-            (OS_RELEASE, "NAME=\"Talos\"\nID=talos\n"),
-            ("/etc/cri/containerd.toml", TALOS),
-            ("/etc/cri/conf.d/cri.toml", TALOS_CRI),
-        ]),
+        host(
+            "Talos",
+            "2.1.4",
+            &[
+                (OS_RELEASE, "NAME=\"Talos\"\nID=talos\n"),
+                ("/etc/cri/containerd.toml", TALOS),
+                ("/etc/cri/conf.d/cri.toml", TALOS_CRI),
+            ],
+        ),
         host("an empty host", "2.4.2", &[]),
         host("a broken file", "1.7.27", &[(OS_RELEASE, debian), (CONFIG, "version = 2\n[plugins\n")]),
     ]

@@ -9,8 +9,8 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use e2e::{Cluster, MIRROR, MIRROR2, RegistryMirror};
-use testbed::Image;
+use e2e::{Cluster, MIRROR, MIRROR2, RegistryMirror, Values};
+use testbed::{Image, Node};
 
 const AT_ONCE: Duration = Duration::from_secs(2);
 
@@ -61,7 +61,7 @@ pub fn fifty_in_a_row(cluster: &Cluster) -> Result<()> {
         for node in cluster.nodes() {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    match cluster_free_pull(node) {
+                    match pull_anew(node) {
                         Ok(()) => pulls.fetch_add(1, Ordering::Relaxed),
                         Err(error) => {
                             failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
@@ -92,7 +92,29 @@ pub fn fifty_in_a_row(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-fn cluster_free_pull(node: &testbed::Node) -> Result<()> {
+/// Another program that rewrites a file is put right twice in 24 hours; then it is left alone and named, so that two
+/// programs do not fight for ever.
+pub fn fought_over(cluster: &Cluster) -> Result<()> {
+    const FILE: &str = "/etc/containerd/certs.d/docker.io/hosts.toml";
+    cluster.fresh(&Values::default())?;
+    cluster.apply(&RegistryMirror::docker_hub())?;
+    cluster.programmed("docker-hub", "2/2", Duration::from_secs(90))?;
+    let node = cluster.node("node1")?;
+    for _ in 0..2 {
+        node.write(FILE, "server = \"https://other.example\"\n")?;
+        let took = cluster.files("docker.io", Some(&[MIRROR]), Duration::from_secs(5))?;
+        eprintln!("put right after {took:.0?}");
+    }
+    node.write(FILE, "server = \"https://other.example\"\n")?;
+    let limit = Duration::from_secs(60);
+    let conflict = cluster.condition("node1", "Conflicts", limit, |condition| condition.status == "True")?;
+    ensure!(conflict.message.contains(FILE), "the file is not named: {}", conflict.message);
+    ensure!(cluster.hosts(node, "docker.io")? == Some(Vec::new()), "the file was put right a third time");
+    cluster.programmed("docker-hub", "1/2", limit)?;
+    cluster.clean()
+}
+
+fn pull_anew(node: &Node) -> Result<()> {
     node.pull("docker.io/library/steady:1")?;
     node.remove_image("docker.io/library/steady:1")
 }

@@ -39,6 +39,7 @@ const SCENARIOS: &[Scenario] = &[
     ("restarts::pods_deleted", restarts::pods_deleted),
     ("restarts::containerd_by_hand", restarts::containerd_by_hand),
     ("restarts::nodes_rebooted", restarts::nodes_rebooted),
+    ("changes::a_file_fought_over_is_left_alone", changes::fought_over),
     ("modes::dry_run_touches_no_file", modes::dry_run),
     ("modes::manual_waits_for_approve", modes::manual),
     ("rollback::broken_config_toml", rollback::broken_config),
@@ -91,7 +92,11 @@ fn main() -> ExitCode {
             let start = Instant::now();
             let outcome = scenario(cluster);
             eprintln!("{name}: {:.1} s", start.elapsed().as_secs_f64());
-            outcome.map_err(|error| Failed::from(format!("{error:#}\n\n{}", cluster.dump())))
+            outcome.map_err(|error| {
+                // At once, and not only when all scenarios have run.
+                eprintln!("{name} failed: {error:#}");
+                Failed::from(format!("{error:#}\n\n{}", cluster.dump()))
+            })
         })
     });
     let conclusion = libtest_mimic::run(&args, trials.collect());

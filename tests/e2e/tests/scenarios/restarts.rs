@@ -15,11 +15,8 @@ pub fn pods_deleted(cluster: &Cluster) -> Result<()> {
     let bed = cluster.bed();
     let selector = "app.kubernetes.io/name=registry-mirror-operator";
     bed.kubectl(["delete", "pods", "--namespace", NAMESPACE, "--selector", selector, "--wait=true", "--timeout=90s"])?;
-    // While they start: a change and a file that someone edited.
+    // While they start.
     cluster.apply(&RegistryMirror::new("docker-hub", "docker.io", &[MIRROR2, MIRROR]))?;
-    for node in cluster.nodes() {
-        node.write("/etc/containerd/certs.d/docker.io/hosts.toml", "server = \"https://example.com\"\n")?;
-    }
     cluster.files("docker.io", Some(&[MIRROR2, MIRROR]), PATIENCE)?;
     cluster.programmed("docker-hub", "2/2", PATIENCE)?;
     cluster.no_restart_since(&before)

@@ -104,8 +104,12 @@ pub fn refused_candidate(cluster: &Cluster) -> Result<()> {
 }
 
 pub fn unit_fails(cluster: &Cluster) -> Result<()> {
-    let others = cluster.witnesses()?;
-    let (old, before, since) = begin(cluster, "node1", |node| Trap::UnitFails.set(node))?;
+    let mut others = Vec::new();
+    let (old, before, since) = begin(cluster, "node1", |node| {
+        // Not earlier: putting the nodes back may restart containerd.
+        others = cluster.witnesses()?;
+        Trap::UnitFails.set(node)
+    })?;
     let node = cluster.node("node1")?;
     let said = refusal(cluster, node, &["RestartFailed"])?;
     eprintln!("{}", said.message);

@@ -60,7 +60,7 @@ pub fn migrate(
     let back = splice::inverse(file.bytes(), &splices).ok_or_else(no_place)?;
     let bare = config.with_file(index, without)?;
     // an old table may hide a new one: with its keys gone, `config_path` must keep it in place
-    let judge = patch::Judge { only: Some(index), reference: config, removed: &paths };
+    let judge = patch::Judge { only: Some(index), first: Some(spelling), reference: config, removed: &paths };
     let Edit { after, changes: directory_changes, undo, .. } = patch::set_directory(&bare, directory, &judge)
         .map_err(|error| two_files(config, &bare, index).unwrap_or(error))?;
     let mut changes: Vec<Change> = removals

@@ -1,0 +1,89 @@
+//! Passes over one host without a cluster, as the agent makes them: for tests on real nodes.
+//!
+//! `node_pass [--pod-uid UID] [--name NODE] [--stay] [REGISTRY=URL]...`
+//!
+//! Says what each pass found, a line for each fact; with `--stay` it goes on until it is killed, and looks again every
+//! second and when something changes.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use registry_mirror_agent::{
+    Facts, Leave, Metrics,
+    node::{Node, NodeSettings},
+};
+use registry_mirror_core::bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream};
+use registry_mirror_crds::Capability;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut settings = NodeSettings { host_root: PathBuf::from("/"), pod_uid: None };
+    let (mut stay, mut entries) = (false, Vec::new());
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--pod-uid" => settings.pod_uid = arguments.next(),
+            "--stay" => stay = true,
+            mirror => entries.push(entry(mirror)?),
+        }
+    }
+    let slice = Bundle { schema: SCHEMA, mode: Mode::Enforce, entries, blobs: BTreeMap::new() };
+    let mut node = Node::open(settings)?;
+    let metrics = Metrics::new();
+    let mut watch = node.watch_for_drift(Duration::from_secs(1));
+    let mut said = String::new();
+    loop {
+        let facts = node.pass(&slice, &Leave::Person, &metrics).await;
+        let text = words(&facts);
+        if text != said {
+            println!("{text}");
+            said = text;
+        }
+        if !stay {
+            return Ok(());
+        }
+        watch.set_directories(node.watched_directories());
+        watch.changed().await;
+        node.look_afresh();
+    }
+}
+
+fn entry(text: &str) -> Result<Entry> {
+    let (registry, url) = text.split_once('=').context("write REGISTRY=URL")?;
+    Ok(Entry {
+        object: registry.replace([':', '_'], "-"),
+        registry: registry.parse()?,
+        node_selector: None,
+        suspend: false,
+        health_interval_seconds: None,
+        mirrors: vec![MirrorHost {
+            url: url.to_owned(),
+            display_url: url.to_owned(),
+            override_path: false,
+            capabilities: vec![Capability::Pull, Capability::Resolve],
+            tls: Tls::default(),
+            headers: Vec::new(),
+            has_credentials: false,
+            dial_timeout_ms: None,
+        }],
+        upstream: Upstream::Registry,
+    })
+}
+
+fn words(facts: &Facts) -> String {
+    let mut lines = vec![format!("verdict {:?}", facts.verdict), format!("effective {:?}", facts.effective)];
+    if let Some(containerd) = &facts.containerd {
+        lines.push(format!("containerd {} {}", containerd.version, containerd.config_file));
+        lines.push(format!("distribution {}: {}", containerd.distribution, containerd.evidence));
+    }
+    if let Some(plan) = &facts.plan {
+        lines.push(format!("plan {} restart {}: {}", plan.kind.name(), plan.restart, plan.reason));
+    }
+    for registry in &facts.registries {
+        lines.push(format!("registry {} {:?}", registry.registry, registry.error));
+    }
+    lines.extend(facts.conflicts.iter().map(|conflict| format!("conflict {conflict}")));
+    lines.extend(facts.drift.iter().map(|drift| format!("drift {}", drift.what)));
+    lines.push(format!("restarts {}", facts.restarts));
+    lines.join("\n")
+}

@@ -1,0 +1,87 @@
+//! A bed with nodes on which the example program makes passes.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use testbed::{Bed, Node, NodeSpec};
+
+/// Writes a line for each start of containerd: the witness of how often it was restarted.
+const COUNT_STARTS: &str = "[Service]\nExecStartPost=/bin/sh -c 'echo start >>/var/starts'\n";
+/// What each pass wants.
+pub const WISH: &str = "docker.io=http://10.88.0.1:5000";
+
+/// A node specification with the witness.
+pub fn spec(name: &str, release: &str) -> NodeSpec {
+    NodeSpec::new(name, release).file("/etc/systemd/system/containerd.service.d/count.conf", 0o644, COUNT_STARTS)
+}
+
+/// The nodes of a bed of this name, with the program on them.
+pub fn boot(name: &str, specs: impl IntoIterator<Item = NodeSpec>) -> Result<Bed> {
+    let mut builder = Bed::builder(&format!("agent-{name}")).kubernetes(false);
+    let specs: Vec<NodeSpec> = specs.into_iter().collect();
+    for spec in &specs {
+        builder = builder.node(spec.clone());
+    }
+    let bed = builder.up()?;
+    let program = program()?;
+    for spec in &specs {
+        bed.node(&spec.name)?.install_program(&program, "node_pass")?;
+    }
+    Ok(bed)
+}
+
+/// One pass; what it says.
+pub fn pass(node: &Node) -> Result<String> {
+    pass_with(node, WISH)
+}
+
+/// One pass with these arguments.
+pub fn pass_with(node: &Node, arguments: &str) -> Result<String> {
+    node.sh(&format!("node_pass {arguments} 2>&1"))
+}
+
+pub fn starts(node: &Node) -> Result<usize> {
+    Ok(node.sh("wc -l </var/starts")?.trim().parse()?)
+}
+
+pub fn config(node: &Node) -> Result<String> {
+    Ok(String::from_utf8(node.read("/etc/containerd/config.toml")?)?)
+}
+
+/// Pulls through containerd and sees the mirror asked for it.
+pub fn pulls_through_the_mirror(bed: &Bed, node: &Node) -> Result<()> {
+    let before = bed.accesses("mirror")?.len();
+    let image = "docker.io/library/busybox:1.35";
+    // It may not be there.
+    let _ = node.remove_image(image);
+    node.pull(image)?;
+    let asked =
+        bed.accesses("mirror")?.into_iter().skip(before).any(|access| access.namespace.as_deref() == Some("docker.io"));
+    ensure!(asked, "{}: the mirror was not asked", node.name());
+    Ok(())
+}
+
+/// The example, built once for all tests; `NODE_PASS` names one that is built already.
+fn program() -> Result<PathBuf> {
+    static BUILT: Mutex<bool> = Mutex::new(false);
+    if let Some(program) = std::env::var_os("NODE_PASS") {
+        return Ok(program.into());
+    }
+    let mut is_built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*is_built {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "-p", "registry-mirror-agent", "--example", "node_pass"])
+            .status()?;
+        if !built.success() {
+            bail!("the example does not build");
+        }
+        *is_built = true;
+    }
+    let deps = std::env::current_exe()?;
+    let profile = deps.parent().and_then(|deps| deps.parent()).context("a test runs from target/PROFILE/deps")?;
+    Ok(profile.join("examples/node_pass"))
+}

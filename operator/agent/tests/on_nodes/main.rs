@@ -1,0 +1,140 @@
+//! The node's passes on real nodes: systemd and containerd, and others who write the same files.
+//!
+//! Needs root and the test bed: `cargo test -p registry-mirror-agent --test on_nodes -- --ignored --test-threads=1`
+
+#![cfg(test)]
+
+mod host;
+
+use anyhow::{Result, ensure};
+use host::{boot, config, pass, pass_with, pulls_through_the_mirror, spec, starts};
+
+/// A node's bootstrap, Ansible, a GPU toolkit: each writes the file as it knows it.
+#[test]
+#[ignore = "boots nodes"]
+fn a_rewritten_configuration_is_mended_without_a_restart_and_then_left_alone() -> Result<()> {
+    let releases = [("old", "1.6.20"), ("mid", "1.7.35"), ("new", "2.4.2")];
+    let bed = boot("rewrites", releases.map(|(name, release)| spec(name, release)))?;
+    for (name, release) in releases {
+        let node = bed.node(name)?;
+        let theirs = config(node)?;
+        let said = pass(node)?;
+        ensure!(said.contains("verdict Ready") && said.contains("effective Yes"), "{release}: {said}");
+        ensure!(starts(node)? == 2, "{release}: one start at boot, one of ours");
+        let ours = config(node)?;
+
+        // The same bytes as before, and then the file with a line of their own.
+        for (again, text) in [(1, theirs.clone()), (2, format!("# written by another program\n{theirs}"))] {
+            node.write("/etc/containerd/config.toml", &text)?;
+            let said = pass(node)?;
+            ensure!(said.contains("verdict Ready") && said.contains("effective Yes"), "{release}, {again}: {said}");
+            ensure!(said.contains("drift /etc/containerd/config.toml lost its"), "{release}, {again}: {said}");
+            let mended = config(node)?;
+            ensure!(
+                mended.contains("config_path") && mended.contains("/etc/containerd/certs.d"),
+                "{release}: not put back"
+            );
+            ensure!(starts(node)? == 2, "{release}: no restart for it");
+            pulls_through_the_mirror(&bed, node)?;
+            ensure!(again == 2 || config(node)? == ours, "{release}: the same edit gives the same file");
+        }
+        // A pass that finds nothing new writes nothing.
+        let mended = config(node)?;
+        let said = pass(node)?;
+        ensure!(
+            said.contains("verdict Ready") && !said.contains("drift") && config(node)? == mended,
+            "{release}: {said}"
+        );
+
+        // The third time it is theirs.
+        node.write("/etc/containerd/config.toml", &theirs)?;
+        let said = pass(node)?;
+        ensure!(said.contains("verdict Ready") && said.contains("effective Yes"), "{release}: {said}");
+        ensure!(said.contains("conflict /etc/containerd/config.toml lost its"), "{release}: {said}");
+        ensure!(config(node)? == theirs && starts(node)? == 2, "{release}: it was to be left alone");
+        pulls_through_the_mirror(&bed, node)?;
+
+        // Their restart takes the mirrors away, and still nobody starts a war.
+        node.sh("systemctl restart containerd")?;
+        let said = pass(node)?;
+        ensure!(said.contains("verdict Unsupported") && said.contains("has restarted since"), "{release}: {said}");
+        ensure!(config(node)? == theirs && starts(node)? == 3, "{release}: no restart of ours");
+        ensure!(!node.exists("/etc/containerd/.registry-mirror-candidate"), "{release}: a candidate is left");
+    }
+    Ok(())
+}
+
+/// A directory that somebody else chose is not fought: files go where the daemon reads them now, and there after its
+/// next start.
+#[test]
+#[ignore = "boots nodes"]
+fn another_directory_counts_from_the_next_start_on() -> Result<()> {
+    let bed = boot("directory", [spec("node1", "2.1.9")])?;
+    let node = bed.node("node1")?;
+    pass(node)?;
+    let moved = config(node)?.replace("/etc/containerd/certs.d", "/etc/containerd/elsewhere.d");
+    node.write("/etc/containerd/config.toml", &moved)?;
+    let said = pass(node)?;
+    ensure!(said.contains("verdict Ready") && said.contains("from its next start on"), "{said}");
+    ensure!(config(node)? == moved && starts(node)? == 2);
+    pulls_through_the_mirror(&bed, node)?;
+    node.sh("systemctl restart containerd")?;
+    let said = pass(node)?;
+    ensure!(said.contains("verdict Ready") && starts(node)? == 3, "{said}");
+    ensure!(node.exists("/etc/containerd/elsewhere.d/docker.io/hosts.toml"));
+    pulls_through_the_mirror(&bed, node)
+}
+
+#[test]
+#[ignore = "boots nodes"]
+fn the_right_file_is_found_and_an_unsafe_unit_is_left_alone() -> Result<()> {
+    let elsewhere =
+        "[Service]\nExecStart=\nExecStart=/usr/local/bin/containerd --log-level info --config /opt/main.toml\n";
+    let kills = "[Service]\nKillMode=control-group\n";
+    let drop_in = "/etc/systemd/system/containerd.service.d/test.conf";
+    let mut moved = spec("moved", "1.7.35").file(drop_in, 0o644, elsewhere);
+    moved = moved.file("/opt/main.toml", 0o640, "version = 2\n");
+    let bed = boot("units", [moved, spec("kills", "2.0.14").file(drop_in, 0o644, kills)])?;
+
+    let node = bed.node("moved")?;
+    let usual = config(node)?;
+    let said = pass(node)?;
+    ensure!(said.contains("verdict Ready") && said.contains("/opt/main.toml"), "{said}");
+    ensure!(config(node)? == usual, "the file that this containerd does not read is none of ours");
+    ensure!(node.sh("stat -c %a /opt/main.toml")?.trim() == "640");
+    pulls_through_the_mirror(&bed, node)?;
+
+    let node = bed.node("kills")?;
+    let before = config(node)?;
+    let said = pass(node)?;
+    ensure!(said.contains("verdict Unsupported") && said.contains("KillMode=control-group"), "{said}");
+    ensure!(config(node)? == before && starts(node)? == 1, "it was to be left alone");
+    Ok(())
+}
+
+/// A second containerd, as Docker or K3s bring one along: without a pod to tell, the usual socket is meant; with one
+/// that none of them runs, nothing is touched.
+#[test]
+#[ignore = "boots nodes"]
+fn of_two_containerds_the_right_one_is_meant() -> Result<()> {
+    let second = "[Service]\nExecStart=/usr/local/bin/containerd --config /etc/second.toml\nKillMode=process\n";
+    let config_of_second = "version = 2\nroot = \"/var/lib/containerd/second\"\nstate = \"/run/second\"\n\
+        [grpc]\n  address = \"/run/k3s/containerd/containerd.sock\"\n";
+    let node = spec("node1", "1.7.35").file("/etc/systemd/system/second.service", 0o644, second);
+    let bed = boot("two", [node.file("/etc/second.toml", 0o644, config_of_second)])?;
+    let node = bed.node("node1")?;
+    node.sh("systemctl start second.service")?;
+    testbed::wait::until("the second containerd", std::time::Duration::from_secs(20), || {
+        Ok(node.exec(["test", "-S", "/run/k3s/containerd/containerd.sock"])?.status.success().then_some(()))
+    })?;
+
+    let before = config(node)?;
+    let said = pass_with(node, "--pod-uid 00000000-0000-0000-0000-000000000000 docker.io=http://10.88.0.1:5000")?;
+    ensure!(said.contains("verdict ObserveFailed") && said.contains("nothing is touched"), "{said}");
+    ensure!(config(node)? == before && starts(node)? == 1);
+
+    let said = pass(node)?;
+    ensure!(said.contains("verdict Ready") && said.contains("/etc/containerd/config.toml"), "{said}");
+    ensure!(node.sh("cat /etc/second.toml")? == config_of_second, "the other one's file is none of ours");
+    pulls_through_the_mirror(&bed, node)
+}
