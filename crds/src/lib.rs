@@ -61,8 +61,9 @@ pub mod reason {
     pub const RESTART_FAILED: &str = "RestartFailed";
     /// NodeMirror: it cannot be done safely on this host; the message says why.
     pub const UNSUPPORTED: &str = "Unsupported";
-    /// NodeMirror: legacy `mirrors` or `configs` stand in the way and were left as they are.
-    pub const MIGRATION_NOT_APPLIED: &str = "MigrationNotApplied";
+    /// NodeMirror: containerd's configuration cannot be read and was left as it is; the message names file and line. The
+    /// roll-out of restarts is paused: what broke the file here may have broken it elsewhere.
+    pub const CONFIG_BROKEN: &str = "ConfigBroken";
     /// NodeMirror: a file could not be written; the message says which and why.
     pub const APPLY_FAILED: &str = "ApplyFailed";
     /// NodeMirror: containerd was asked for a pull and it did not arrive.

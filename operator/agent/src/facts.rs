@@ -86,8 +86,8 @@ pub enum Verdict {
     RestartFailed(String),
     /// It cannot be done safely here.
     Unsupported(String),
-    /// Legacy tables were left as they are.
-    MigrationNotApplied(String),
+    /// containerd's configuration cannot be read, by us or by its next start.
+    ConfigBroken(String),
     /// A file could not be written.
     ApplyFailed(String),
     /// The proof pull did not arrive.

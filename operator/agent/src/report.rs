@@ -116,7 +116,7 @@ const fn reason_of(verdict: &Verdict) -> &'static str {
         Verdict::RestartPending => reason::RESTART_PENDING,
         Verdict::RestartFailed(_) => reason::RESTART_FAILED,
         Verdict::Unsupported(_) => reason::UNSUPPORTED,
-        Verdict::MigrationNotApplied(_) => reason::MIGRATION_NOT_APPLIED,
+        Verdict::ConfigBroken(_) => reason::CONFIG_BROKEN,
         Verdict::ApplyFailed(_) => reason::APPLY_FAILED,
         Verdict::ProofFailed(_) => reason::PROOF_FAILED,
         Verdict::ObserveFailed(_) => reason::OBSERVE_FAILED,
@@ -135,7 +135,7 @@ fn ready(verdict: &Verdict) -> Said {
         Verdict::DryRun => ("False", "The plan is shown and nothing is touched: mode is DryRun.".to_owned()),
         Verdict::RestartFailed(why)
         | Verdict::Unsupported(why)
-        | Verdict::MigrationNotApplied(why)
+        | Verdict::ConfigBroken(why)
         | Verdict::ApplyFailed(why)
         | Verdict::ProofFailed(why)
         | Verdict::ObserveFailed(why)

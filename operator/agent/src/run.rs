@@ -189,7 +189,7 @@ fn log_verdict(facts: &Facts) {
         Verdict::Restored(what) => tracing::info!("{what}"),
         Verdict::RestartFailed(why)
         | Verdict::Unsupported(why)
-        | Verdict::MigrationNotApplied(why)
+        | Verdict::ConfigBroken(why)
         | Verdict::ApplyFailed(why)
         | Verdict::ProofFailed(why)
         | Verdict::ObserveFailed(why)

@@ -116,32 +116,36 @@ pub struct CriStatus {
 /// One containerd, by its socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cri {
-    socket: PathBuf,
+    /// As this process opens it (`/host/run/…`).
+    opened: PathBuf,
+    /// As the host names it, for messages.
+    shown: PathBuf,
 }
 
 impl Cri {
-    /// The containerd that listens on this socket, a path that this process can open (`/host/run/…`).
+    /// The containerd that listens on a socket: `opened` is its path for this process (`/host/run/…`), `shown` the one
+    /// that the host's people know.
     #[must_use]
-    pub const fn new(socket: PathBuf) -> Self {
-        Self { socket }
+    pub const fn new(opened: PathBuf, shown: PathBuf) -> Self {
+        Self { opened, shown }
     }
 
-    /// The socket.
+    /// The socket as this process opens it.
     #[must_use]
     pub fn socket(&self) -> &Path {
-        &self.socket
+        &self.opened
     }
 
     async fn channel(&self) -> Result<Channel, CriError> {
-        let unreachable = |why: String| CriError::Unreachable { socket: self.socket.clone(), why };
+        let unreachable = |why: String| CriError::Unreachable { socket: self.shown.clone(), why };
         // Looked at first, because tonic hides the reason in a chain of errors.
-        let probe = timeout(CONNECT_TIMEOUT, UnixStream::connect(&self.socket)).await;
+        let probe = timeout(CONNECT_TIMEOUT, UnixStream::connect(&self.opened)).await;
         match probe {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(unreachable(error.to_string())),
             Err(_) => return Err(unreachable("no connection within 2 s".to_owned())),
         }
-        let socket = self.socket.clone();
+        let socket = self.opened.clone();
         // The address is never used: the connector opens the socket. It becomes the `:authority` header.
         let endpoint = Endpoint::from_static("http://localhost").connect_timeout(CONNECT_TIMEOUT);
         endpoint
@@ -166,12 +170,12 @@ impl Cri {
         match timeout(limit, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.translate(what, &status)),
-            Err(_) => Err(CriError::Slow { socket: self.socket.clone(), what, after: limit }),
+            Err(_) => Err(CriError::Slow { socket: self.shown.clone(), what, after: limit }),
         }
     }
 
     fn translate(&self, what: &'static str, status: &Status) -> CriError {
-        let (socket, said) = (self.socket.clone(), status.message().to_owned());
+        let (socket, said) = (self.shown.clone(), status.message().to_owned());
         match status.code() {
             // `unknown service runtime.v1.RuntimeService`: the plugin is disabled or failed to load.
             Code::Unimplemented => CriError::NotLoaded { socket, said },
@@ -189,9 +193,9 @@ impl Cri {
         let request = client.version(VersionRequest { version: String::new() });
         let answer = self.answer("a question for its version", CALL_TIMEOUT, request).await?;
         if answer.runtime_name != "containerd" {
-            return Err(CriError::NotContainerd { socket: self.socket.clone(), name: answer.runtime_name });
+            return Err(CriError::NotContainerd { socket: self.shown.clone(), name: answer.runtime_name });
         }
-        answer.runtime_version.parse().map_err(|error| CriError::Version { socket: self.socket.clone(), error })
+        answer.runtime_version.parse().map_err(|error| CriError::Version { socket: self.shown.clone(), error })
     }
 
     /// Whether the runtime is ready, and what it says of its configuration.
@@ -302,7 +306,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_that_is_not_there_is_named() {
-        let error = Cri::new("/nonexistent/containerd.sock".into()).version().await.expect_err("nobody listens");
+        let error = Cri::new("/nonexistent/containerd.sock".into(), "/nonexistent/containerd.sock".into())
+            .version()
+            .await
+            .expect_err("nobody listens");
         assert_eq!(
             error.to_string(),
             "containerd does not answer on /nonexistent/containerd.sock: No such file or directory (os error 2)"
@@ -315,7 +322,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let socket = dir.path().join("c.sock");
         let _listener = tokio::net::UnixListener::bind(&socket).expect("bind");
-        let error = Cri::new(socket).status().await.expect_err("it hangs");
+        let error = Cri::new(socket.clone(), socket).status().await.expect_err("it hangs");
         assert!(matches!(error, CriError::Slow { .. } | CriError::Unreachable { .. }), "{error}");
     }
 }

@@ -31,6 +31,8 @@ pub struct Look {
     pub version: registry_mirror_core::containerd::Version,
     /// What its configuration needs.
     pub plan: ConfigPlan,
+    /// Whether its configuration can be read at all.
+    pub config_readable: bool,
     /// Its unit, where systemd runs it and a restart is possible.
     pub unit: Option<Unit>,
     /// The main configuration file.
@@ -120,7 +122,19 @@ pub async fn look(
         Supervisor::Unit(unit) => Some(unit),
         Supervisor::Embedded { .. } | Supervisor::Offline | Supervisor::Unknown(_) => None,
     };
-    Ok(Look { containerd: facts, version: containerd, plan, unit, config_file, cri, proof, rewrite, as_written })
+    let config_readable = config.is_ok();
+    Ok(Look {
+        containerd: facts,
+        version: containerd,
+        plan,
+        config_readable,
+        unit,
+        config_file,
+        cri,
+        proof,
+        rewrite,
+        as_written,
+    })
 }
 
 /// Whether a daemon reads a directory, asked at most once for each of its starts.

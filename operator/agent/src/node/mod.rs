@@ -271,7 +271,10 @@ impl Node {
         facts.effective = look.effective();
         match &look.plan {
             ConfigPlan::Unsupported { reason } => {
-                facts.verdict = Verdict::Unsupported(reason.clone());
+                facts.verdict = match look.config_readable {
+                    true => Verdict::Unsupported(reason.clone()),
+                    false => Verdict::ConfigBroken(reason.clone()),
+                };
                 facts.registries = files::not_applied(slice, reason);
                 return;
             }

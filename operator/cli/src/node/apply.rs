@@ -116,7 +116,7 @@ fn conclude(facts: &Facts, no_restart: bool) -> anyhow::Result<Exit> {
         ),
         Verdict::RestartFailed(why)
         | Verdict::Unsupported(why)
-        | Verdict::MigrationNotApplied(why)
+        | Verdict::ConfigBroken(why)
         | Verdict::ApplyFailed(why)
         | Verdict::ProofFailed(why)
         | Verdict::ObserveFailed(why)

@@ -140,6 +140,10 @@ fn restart(status: &NodeMirrorStatus, generation: i64) -> Restart {
     let hash = PlanHash::new(plan.hash.clone());
     let find = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
     let ready = find(condition::READY);
+    // A broken file is no restart that failed, but the next restart would be, here and wherever else it was broken.
+    if let Some(ready) = ready.filter(|ready| ready.status != "True" && ready.reason == reason::CONFIG_BROKEN) {
+        return Restart::Failed { plan: hash, why: ready.message.clone(), under_this_approval: false };
+    }
     if let Some(ready) = ready.filter(|ready| ready.status != "True" && ready.reason == reason::RESTART_FAILED) {
         let seen = ready.observed_generation.or(status.observed_generation);
         return Restart::Failed {

@@ -143,6 +143,10 @@ impl ConfigPlan {
             field(edit.before.as_deref().unwrap_or_default());
             field(&edit.after);
         }
+        if let Self::Unsupported { reason } = self {
+            // Another reason is another trouble, for those who remember one by its plan.
+            field(reason.as_bytes());
+        }
         PlanHash(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }
 }

@@ -73,7 +73,7 @@ pub enum Health {
 const FAILURES: [&str; 8] = [
     reason::RESTART_FAILED,
     reason::UNSUPPORTED,
-    reason::MIGRATION_NOT_APPLIED,
+    reason::CONFIG_BROKEN,
     reason::APPLY_FAILED,
     reason::PROOF_FAILED,
     reason::OBSERVE_FAILED,

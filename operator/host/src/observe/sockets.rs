@@ -77,7 +77,7 @@ pub async fn find(root: &HostRoot, pod_uid: Option<&str>) -> Result<Found, Socke
     for socket in candidates(root) {
         // Symlinks on the way would lead out of the host's root.
         let Ok(Some(resolved)) = root.resolve(&socket) else { continue };
-        let cri = Cri::new(beneath(root.path(), &resolved));
+        let cri = Cri::new(beneath(root.path(), &resolved), socket.clone());
         match cri.version().await {
             Ok(version) => answering.push(Found { cri, socket, version }),
             Err(error) => silent.push((socket, error)),

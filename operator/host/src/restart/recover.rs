@@ -32,7 +32,8 @@ pub async fn recover(root: &HostRoot, systemd: &Systemd) -> Result<Option<Outcom
     if root.stat(Path::new(STATE_DIR))?.is_none() {
         return Ok(None);
     }
-    let usual = Cri::new(beneath(root.path(), Path::new("/run/containerd/containerd.sock")));
+    let at = |socket: PathBuf| Cri::new(beneath(root.path(), &socket), socket);
+    let usual = at(PathBuf::from("/run/containerd/containerd.sock"));
     let state = StateDir::open(&HostWriter::new(root.clone(), WriteScope::state_only()))?;
     let reader = Restarter::new(&state, systemd, &usual);
     let (file, certs_d, socket) = match reader.load()? {
@@ -43,7 +44,7 @@ pub async fn recover(root: &HostRoot, systemd: &Systemd) -> Result<Option<Outcom
         },
     };
     let cri = match socket {
-        Some(socket) => Cri::new(beneath(root.path(), &socket)),
+        Some(socket) => at(socket),
         None => usual,
     };
     let state = StateDir::open(&HostWriter::new(root.clone(), WriteScope::for_host(&file, &certs_d)))?;

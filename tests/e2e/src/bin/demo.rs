@@ -114,7 +114,7 @@ fn run() -> Result<()> {
     println!("\nDone after {:.0} s. The cluster stays up. To look around:", start.elapsed().as_secs_f64());
     println!("  make testbed-status");
     println!("  {} kubectl get nodemirror node1 -o yaml", testbed.display());
-    println!("  {} kubectl logs --namespace {NAMESPACE} daemonset/registry-mirror-operator-agent", testbed.display());
+    println!("  {} kubectl logs --namespace {NAMESPACE} daemonset/registry-mirror-agent", testbed.display());
     println!("  {} exec node2 -- cat /etc/containerd/config.toml", testbed.display());
     println!("  kubeconfig, for programs in the bed's network (`testbed net -- ...`): {}", bed.kubeconfig().display());
     println!("To remove it:\n  make testbed-down");

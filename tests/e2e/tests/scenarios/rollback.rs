@@ -78,7 +78,7 @@ pub fn broken_config(cluster: &Cluster) -> Result<()> {
         node.write(CONFIG_TOML, text)
     })?;
     let node = cluster.node("node1")?;
-    let said = refusal(cluster, node, &["Unsupported", "ApplyFailed", "ObserveFailed"])?;
+    let said = refusal(cluster, node, &["ConfigBroken"])?;
     ensure!(
         said.message.contains(CONFIG_TOML) && said.message.contains("line"),
         "the file and line are not named: {said:?}"
