@@ -5,6 +5,9 @@ use jiff::Timestamp;
 /// The outcome of one pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
+    /// The generation of the NodeMirror that the pass saw; `None` without a cluster. The controller tells by it whether
+    /// a failure came before or after its approval.
+    pub generation: Option<i64>,
     /// The hash of the node's slice of the bundle that was worked from.
     pub bundle: Option<String>,
     /// The containerd that was found.

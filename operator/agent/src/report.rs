@@ -18,13 +18,9 @@ const MAX_MESSAGE: usize = 32_768;
 
 /// The status that says these facts.
 #[must_use]
-pub fn status(
-    facts: &Facts,
-    generation: Option<i64>,
-    previous: Option<&NodeMirrorStatus>,
-    now: Timestamp,
-) -> NodeMirrorStatus {
+pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp) -> NodeMirrorStatus {
     let Facts {
+        generation,
         bundle,
         containerd,
         plan,
@@ -51,14 +47,14 @@ pub fn status(
         other => Some(reason_of(other).to_owned()),
     };
     NodeMirrorStatus {
-        observed_generation: generation,
+        observed_generation: *generation,
         bundle: bundle.clone(),
         containerd: containerd.as_ref().map(containerd_status),
         plan: plan.as_ref().map(plan_status),
         registries: registries.iter().map(|registry| registry_status(registry, previous, now)).collect(),
         restarts: *restarts,
         drift: drift_status(drift, previous),
-        conditions: conditions.into_iter().map(|said| said.condition(old, generation, now)).collect(),
+        conditions: conditions.into_iter().map(|said| said.condition(old, *generation, now)).collect(),
         summary: Some(NodeMirrorSummary { mirrors: mirrors_in_use(registries), reason: summary_reason }),
     }
 }
@@ -265,6 +261,7 @@ mod tests {
 
     fn facts(verdict: Verdict) -> Facts {
         Facts {
+            generation: Some(1),
             bundle: Some("b1".to_owned()),
             containerd: None,
             plan: Some(PlanFacts {
@@ -296,15 +293,15 @@ mod tests {
 
     #[test]
     fn the_same_facts_later_are_the_same_status() {
-        let first = status(&facts(Verdict::Ready), Some(1), None, at(1_000));
-        let second = status(&facts(Verdict::Ready), Some(1), Some(&first), at(2_000));
+        let first = status(&facts(Verdict::Ready), None, at(1_000));
+        let second = status(&facts(Verdict::Ready), Some(&first), at(2_000));
         assert_eq!(first, second);
     }
 
     #[test]
     fn a_condition_that_turns_has_a_new_transition_time_and_the_others_keep_theirs() {
-        let pending = status(&facts(Verdict::RestartPending), Some(1), None, at(1_000));
-        let ready = status(&facts(Verdict::Ready), Some(1), Some(&pending), at(2_000));
+        let pending = status(&facts(Verdict::RestartPending), None, at(1_000));
+        let ready = status(&facts(Verdict::Ready), Some(&pending), at(2_000));
         let since = |status: &NodeMirrorStatus, kind: &str| {
             let found = status.conditions.iter().find(|condition| condition.type_ == kind).expect(kind);
             found.last_transition_time.0.as_second()
@@ -316,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_pending_restart_names_the_plan_to_approve() {
-        let status = status(&facts(Verdict::RestartPending), Some(1), None, at(1_000));
+        let status = status(&facts(Verdict::RestartPending), None, at(1_000));
         let pending = status.conditions.iter().find(|c| c.type_ == condition::RESTART_PENDING).expect("set");
         assert_eq!(pending.message, "no config_path is set. Plan p1 waits for its turn.");
         assert_eq!(status.summary.and_then(|summary| summary.reason).as_deref(), Some("RestartPending"));
@@ -331,21 +328,21 @@ mod tests {
             what: format!("change {second}"),
         };
         drifted.drift = (1..=3).map(change).collect();
-        let first = status(&drifted, Some(1), None, at(10));
+        let first = status(&drifted, None, at(10));
         assert_eq!(first.drift.len(), 3);
-        assert_eq!(status(&drifted, Some(1), Some(&first), at(20)), first, "the same facts write nothing");
+        assert_eq!(status(&drifted, Some(&first), at(20)), first, "the same facts write nothing");
         // An agent that has just started knows of none.
-        let after = status(&facts(Verdict::Ready), Some(1), Some(&first), at(30));
+        let after = status(&facts(Verdict::Ready), Some(&first), at(30));
         assert_eq!(after.drift, first.drift);
         drifted.drift = (4..=7).map(change).collect();
-        let last = status(&drifted, Some(1), Some(&after), at(40));
+        let last = status(&drifted, Some(&after), at(40));
         let told: Vec<_> = last.drift.iter().map(|told| told.what.as_str()).collect();
         assert_eq!(told, ["change 3.", "change 4.", "change 5.", "change 6.", "change 7."]);
     }
 
     #[test]
     fn a_message_of_any_length_fits_the_api() {
-        let long = status(&facts(Verdict::Unsupported("é".repeat(40_000))), Some(1), None, at(1));
+        let long = status(&facts(Verdict::Unsupported("é".repeat(40_000))), None, at(1));
         assert!(long.conditions.iter().all(|condition| condition.message.len() <= MAX_MESSAGE));
     }
 }

@@ -37,7 +37,7 @@ pub async fn run(
         let mut failed = false;
         if let (Some(wanted), Known::Is(live)) = (wanted, live) {
             let previous = written.as_ref().or(live.status.as_ref());
-            let status = report::status(&wanted, live.metadata.generation, previous, Timestamp::now());
+            let status = report::status(&wanted, previous, Timestamp::now());
             let differs = written.as_ref() != Some(&status) || live.status.is_none();
             if differs && live.status.as_ref() != Some(&status) {
                 match write(&api, &node, &status).await {

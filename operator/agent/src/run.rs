@@ -100,13 +100,14 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
             Known::Is(mirror) => Some(Arc::clone(mirror)),
             Known::NotYet | Known::Absent | Known::Unusable(_) => None,
         };
+        let generation = seen.as_ref().and_then(|mirror| mirror.metadata.generation);
         let leave = Leave::Cluster(Box::new(ClusterApproval::new(client.clone(), node_name.clone(), seen)));
         let started = Instant::now();
-        let outcome = match &slice {
+        let found = match &slice {
             Some(slice) => node.pass(slice, &leave, &metrics).await,
             None => nothing_to_work_from(),
         };
-        publish(&facts, with_complaint(outcome, complaint), &metrics);
+        publish(&facts, Facts { generation, ..with_complaint(found, complaint) }, &metrics);
         metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
         probes.set_ready();
 
@@ -144,6 +145,7 @@ fn work(inputs: &mut Inputs, node: &mut Node) -> Work {
 fn nothing_to_work_from() -> Facts {
     let why = "the controller has not published a bundle yet; is it running?".to_owned();
     Facts {
+        generation: None,
         bundle: None,
         containerd: None,
         plan: None,

@@ -202,6 +202,7 @@ impl Node {
     /// One pass with this slice.
     pub async fn pass(&mut self, slice: &Bundle, leave: &Leave, metrics: &Metrics) -> Facts {
         let mut facts = Facts {
+            generation: None,
             bundle: Some(hash(slice)),
             containerd: None,
             plan: None,

@@ -75,6 +75,7 @@ impl Offline {
     /// Writes the files and the edit. Nothing is started, and nothing outside the root is touched.
     pub fn apply(&self, slice: &Bundle) -> Facts {
         let mut facts = Facts {
+            generation: None,
             bundle: None,
             containerd: None,
             plan: None,
