@@ -345,4 +345,13 @@ mod tests {
         let long = status(&facts(Verdict::Unsupported("é".repeat(40_000))), None, at(1));
         assert!(long.conditions.iter().all(|condition| condition.message.len() <= MAX_MESSAGE));
     }
+
+    /// Stamped with a later generation, an old failure looked like one of the approval that came with it.
+    #[test]
+    fn a_failure_carries_the_generation_that_its_pass_saw() {
+        let failed = Facts { generation: Some(3), ..facts(Verdict::RestartFailed("no".to_owned())) };
+        let said = status(&failed, None, at(1_000));
+        assert!(said.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
+        assert_eq!(said.observed_generation, Some(3));
+    }
 }
