@@ -289,8 +289,10 @@ impl Cluster {
         let (name, minute) = (node.name(), Duration::from_secs(60));
         until(&format!("containerd's CRI on {name}"), minute, || Ok(cri_ready(node)?.then_some(())))?;
         until(&format!("the node {name} being Ready"), minute, || {
-            // A node's status is written when it changes, its lease every ten seconds.
-            let lease = self.bed.kubectl_json(["get", "lease", name, "--namespace", "kube-node-lease"])?;
+            // A node's status is written when it changes, its lease every ten seconds; a new node has none for the first.
+            let Ok(lease) = self.bed.kubectl_json(["get", "lease", name, "--namespace", "kube-node-lease"]) else {
+                return Ok(None);
+            };
             let alive = lease["spec"]["renewTime"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
             let ready = condition(&self.bed.kubectl_json(["get", "node", name])?, "Ready");
             let is_ready = ready.is_some_and(|ready| ready.status == "True");
