@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    bundle::{Bundle, ClientCertificate, Entry, Tls, Upstream},
+    bundle::{Bundle, Entry},
     digest::Digest,
     select::{Labels, select},
 };
@@ -16,7 +16,7 @@ use crate::{
 pub fn slice(bundle: &Bundle, labels: &Labels) -> Bundle {
     let Bundle { schema, mode, entries: _, blobs } = bundle;
     let entries: Vec<Entry> = select(bundle, labels).into_iter().cloned().collect();
-    let used: BTreeSet<&Digest> = entries.iter().flat_map(digests).collect();
+    let used: BTreeSet<&Digest> = entries.iter().flat_map(Entry::digests).collect();
     let blobs: BTreeMap<_, _> = blobs
         .iter()
         .filter(|(digest, _)| used.contains(digest))
@@ -25,26 +25,13 @@ pub fn slice(bundle: &Bundle, labels: &Labels) -> Bundle {
     Bundle { schema: *schema, mode: *mode, entries, blobs }
 }
 
-/// Every certificate and key that an entry names.
-fn digests(entry: &Entry) -> impl Iterator<Item = &Digest> {
-    let upstream = match &entry.upstream {
-        Upstream::Server { url: _, tls } => Some(tls),
-        Upstream::Registry | Upstream::Denied => None,
-    };
-    entry.mirrors.iter().map(|mirror| &mirror.tls).chain(upstream).flat_map(|tls| {
-        let Tls { skip_verify: _, ca, client } = tls;
-        let client = client.as_ref().map(|ClientCertificate { certificate, key }| [certificate, key]);
-        ca.iter().chain(client.into_iter().flatten())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use registry_mirror_crds::{Capability, LabelSelector};
 
     use super::*;
     use crate::{
-        bundle::{Blob, MirrorHost, Mode, SCHEMA},
+        bundle::{Blob, MirrorHost, Mode, SCHEMA, Tls, Upstream},
         sensitive::Sensitive,
     };
 

@@ -77,6 +77,19 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Every certificate and key that the entry names.
+    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+        let upstream = match &self.upstream {
+            Upstream::Server { url: _, tls } => Some(tls),
+            Upstream::Registry | Upstream::Denied => None,
+        };
+        self.mirrors.iter().map(|mirror| &mirror.tls).chain(upstream).flat_map(|tls| {
+            let Tls { skip_verify: _, ca, client } = tls;
+            let client = client.as_ref().map(|ClientCertificate { certificate, key }| [certificate, key]);
+            ca.iter().chain(client.into_iter().flatten())
+        })
+    }
+
     /// Of everything in the entry; certificates count by the digest that names them. A node reports it as the hash of
     /// what it has in force.
     #[must_use]

@@ -157,22 +157,11 @@ fn previous_entry(bundle: &Bundle, name: &str, object: &RegistryMirror) -> Optio
 }
 
 fn with_blobs(bundle: &Bundle, entry: Entry) -> Option<(Entry, BTreeMap<Digest, Blob>)> {
-    let blobs = blobs_of(&entry)
+    let blobs = entry
+        .digests()
         .map(|digest| bundle.blobs.get(digest).map(|blob| (digest.clone(), blob.clone())))
         .collect::<Option<_>>()?;
     Some((entry, blobs))
-}
-
-/// The blobs that an entry names.
-fn blobs_of(entry: &Entry) -> impl Iterator<Item = &Digest> {
-    let upstream = match &entry.upstream {
-        crate::bundle::Upstream::Server { tls, .. } => Some(tls),
-        crate::bundle::Upstream::Registry | crate::bundle::Upstream::Denied => None,
-    };
-    entry.mirrors.iter().map(|mirror| &mirror.tls).chain(upstream).flat_map(|tls| {
-        let client = tls.client.iter().flat_map(|client| [&client.certificate, &client.key]);
-        tls.ca.iter().chain(client)
-    })
 }
 
 fn name_of(object: &RegistryMirror) -> &str {
