@@ -78,6 +78,8 @@ pub mod reason {
     pub const RESTORED: &str = "Restored";
     /// NodeMirror: another node's agent owns the directory that this node reads too.
     pub const SHARED: &str = "Shared";
+    /// Event about a NodeMirror: somebody changed a file of the operator, and the agent put it back.
+    pub const DRIFT_REPAIRED: &str = "DriftRepaired";
 
     /// RegistryMirror Accepted=True.
     pub const ACCEPTED: &str = "Accepted";

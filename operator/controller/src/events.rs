@@ -14,7 +14,7 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use registry_mirror_core::summary::Status;
-use registry_mirror_crds::{NodeMirror, RegistryMirror, condition, reason};
+use registry_mirror_crds::{DriftStatus, NodeMirror, RegistryMirror, condition, reason};
 use tokio::sync::mpsc;
 
 use crate::caches::{NodeMirrorRecord, SlimCondition};
@@ -75,10 +75,11 @@ impl Events {
         self.tell(Told { about, kind, action, reason, note });
     }
 
-    /// A NodeMirror changed: tells of its conditions.
+    /// A NodeMirror changed: tells of its conditions, and of files that were put back.
     pub fn node_mirror_changed(&self, name: &str, old: Option<&NodeMirrorRecord>, new: &NodeMirrorRecord) {
-        let before = old.filter(|old| old.uid == new.uid).map_or(&[][..], |old| &old.conditions);
-        for told in node_transitions(before, &new.conditions) {
+        let old = old.filter(|old| old.uid == new.uid);
+        let transitions = node_transitions(old.map_or(&[][..], |old| &old.conditions), &new.conditions);
+        for told in transitions.into_iter().chain(repairs(old.map(|old| &*old.drift), &new.drift)) {
             let kind = if told.warning { EventType::Warning } else { EventType::Normal };
             let Transition { action, reason, note, warning: _ } = told;
             self.tell(Told { about: node_mirror(name, &new.uid), kind, action, reason, note });
@@ -136,6 +137,21 @@ pub(crate) fn node_transitions(old: &[SlimCondition], new: &[SlimCondition]) -> 
         told.push(Transition { warning, action, reason: condition.reason.to_string(), note });
     }
     told
+}
+
+/// What is to be told of files that others changed and the agent put back. `old` is `None` for a NodeMirror that was not
+/// known before: what it lists was told by the controller that saw it happen.
+pub(crate) fn repairs(old: Option<&[DriftStatus]>, new: &[DriftStatus]) -> Vec<Transition> {
+    let Some(old) = old else { return Vec::new() };
+    new.iter()
+        .filter(|entry| !old.contains(entry))
+        .map(|entry| Transition {
+            warning: true,
+            action: "Repair",
+            reason: reason::DRIFT_REPAIRED.to_owned(),
+            note: entry.what.clone(),
+        })
+        .collect()
 }
 
 /// What is to be told of an object's conditions; `old` is empty for one that had no status yet.
@@ -203,6 +219,8 @@ fn shortened(mut note: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     fn said(kind: &str, status: &str, reason: &str, message: &str) -> SlimCondition {
@@ -234,6 +252,22 @@ mod tests {
             told.iter().map(|t| (t.note.as_str(), t.warning)).collect::<Vec<_>>(),
             [("containerd pulls through the mirrors.", false), ("Every mirror answers again.", false)]
         );
+    }
+
+    #[test]
+    fn a_file_that_was_put_back_is_told_once() {
+        let entry = |path: &str, second: i64| DriftStatus {
+            path: path.to_owned(),
+            at: Time(jiff::Timestamp::from_second(second).unwrap()),
+            what: format!("{path} was changed by someone else and is put back."),
+        };
+        let (first, again) = (entry("/a", 1), entry("/a", 2));
+        assert!(repairs(None, std::slice::from_ref(&first)).is_empty(), "a controller that starts repeats nothing");
+        let told = repairs(Some(&[]), std::slice::from_ref(&first));
+        assert_eq!(told.iter().map(|t| (t.reason.as_str(), t.warning)).collect::<Vec<_>>(), [("DriftRepaired", true)]);
+        assert!(told[0].note.contains("/a"));
+        assert!(repairs(Some(std::slice::from_ref(&first)), std::slice::from_ref(&first)).is_empty());
+        assert_eq!(repairs(Some(std::slice::from_ref(&first)), &[first.clone(), again]).len(), 1);
     }
 
     #[test]

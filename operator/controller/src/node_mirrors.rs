@@ -118,6 +118,7 @@ mod tests {
             restart: Restart::NotNeeded,
             report: None,
             conditions: Box::default(),
+            drift: Box::default(),
         }
     }
 

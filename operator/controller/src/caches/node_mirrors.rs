@@ -8,7 +8,7 @@ use registry_mirror_core::{
     budget::{Approval, PlanHash, Restart},
     summary::{NodeReport, RegistryReport},
 };
-use registry_mirror_crds::{NodeMirror, NodeMirrorStatus, condition, reason};
+use registry_mirror_crds::{DriftStatus, NodeMirror, NodeMirrorStatus, condition, reason};
 
 use super::{
     Caches,
@@ -30,6 +30,7 @@ pub(crate) struct NodeMirrorRecord {
     /// `None` until the agent has said something.
     pub report: Option<NodeReport>,
     pub conditions: Box<[SlimCondition]>,
+    pub drift: Box<[DriftStatus]>,
 }
 
 /// A condition, for Events.
@@ -89,6 +90,7 @@ impl Reader {
         let restart = status.as_ref().map_or(Restart::NotNeeded, |status| restart(status, generation));
         let conditions =
             status.iter().flat_map(|status| &status.conditions).map(SlimCondition::from).collect::<Box<[_]>>();
+        let drift = status.as_ref().map(|status| status.drift.clone().into_boxed_slice()).unwrap_or_default();
         let report = status.filter(|status| !status.conditions.is_empty()).map(NodeReport::from).map(|mut report| {
             report.registries = self.share(report.registries);
             report
@@ -102,6 +104,7 @@ impl Reader {
             restart,
             report,
             conditions,
+            drift,
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use e2e::{Cluster, MIRROR, NAMESPACE, RegistryMirror};
+use e2e::{Cluster, MIRROR, NAMESPACE, RegistryMirror, until};
 use rustix::{
     fs::inotify::{CreateFlags, init},
     io::Errno,
@@ -68,6 +68,13 @@ fn without_inotify(cluster: &Cluster) -> Result<()> {
     let took =
         cluster.files("docker.io", Some(&[MIRROR]), Duration::from_secs(60)).context("drift was not repaired")?;
     eprintln!("drift was repaired within {took:.0?} without inotify");
+    for node in cluster.nodes() {
+        let about = format!("reason=DriftRepaired,involvedObject.name={}", node.name());
+        until(&format!("an Event about the repair on {}", node.name()), Duration::from_secs(20), || {
+            let events = bed.kubectl(["get", "events", "--all-namespaces", "--field-selector", &about])?;
+            Ok(events.contains("docker.io/hosts.toml was edited; it is put back").then_some(()))
+        })?;
+    }
     // Changes come by the API, not by inotify.
     cluster.apply(&RegistryMirror::new("quay", "quay.io", &[MIRROR]))?;
     cluster.files("quay.io", Some(&[MIRROR]), Duration::from_secs(2))?;
