@@ -45,7 +45,8 @@ demo: testbed-build ## show the main job on a real two-node cluster on this mach
 test: check test-faults test-chart test-api test-e2e test-matrix ## every test; what .ci/run calls (needs root)
 
 .PHONY: bench
-bench: testbed-build ## the figures: latency against a bare client, restart, memory, sizes (needs root)
+bench: testbed-build release ## the figures, each beside a baseline: the core, one host's files, a cluster (needs root)
+	$(CARGO) run -q --release -p bench --bin figures -- $(BINARY)
 	$(CARGO) run -q -p e2e --bin bench
 
 .PHONY: image

@@ -4,9 +4,10 @@ mod baseline;
 mod footprint;
 mod latency;
 
-use std::{fmt::Write as _, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
+use bench::Table;
 use e2e::{Cluster, Lifetime, Product, RegistryMirror, Values, Witness, build_program};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -84,24 +85,4 @@ fn mib(kib: u64) -> String {
 #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
 fn ratio(one: u64, other: u64) -> String {
     format!("{:.2}", one as f64 / other as f64)
-}
-
-#[derive(Default)]
-struct Table {
-    rows: Vec<[String; 4]>,
-}
-
-impl Table {
-    fn row(&mut self, figure: &str, operator: &str, baseline: &str, ratio: &str) {
-        self.rows.push([figure, operator, baseline, ratio].map(str::to_owned));
-    }
-
-    fn text(&self) -> String {
-        let mut text = String::new();
-        let head = ["FIGURE", "OPERATOR", "BASELINE", "RATIO"].map(str::to_owned);
-        for [figure, operator, baseline, ratio] in std::iter::once(&head).chain(&self.rows) {
-            let _ = writeln!(text, "{figure:<44} {operator:>12} {baseline:>12} {ratio:>8}");
-        }
-        text
-    }
 }
