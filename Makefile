@@ -42,7 +42,7 @@ demo: testbed-build ## show the main job on a real two-node cluster on this mach
 	$(CARGO) run -q -p e2e --bin demo
 
 .PHONY: test
-test: check test-faults test-chart test-api test-e2e test-matrix ## every test; what .ci/run calls (needs root)
+test: check test-faults test-chart test-api test-e2e test-matrix test-oracle ## every test; what .ci/run calls (needs root)
 
 .PHONY: bench
 bench: testbed-build release ## the figures, each beside a baseline: the core, one host's files, a cluster (needs root)
@@ -114,6 +114,10 @@ test-e2e: testbed-build ## the operator on two real nodes
 test-matrix: testbed-build ## containerd releases with kinds of configuration; MATRIX=all for every pair
 	$(CARGO) run -q -p testbed -- build --all-containerds
 	$(CARGO) test -p matrix --test matrix
+
+.PHONY: test-oracle
+test-oracle: deps ## rendered hosts.toml files, read by the parser code of six containerd releases (needs Go)
+	REGISTRY_MIRROR_ORACLE=1 $(CARGO) test -q -p registry-mirror-core --test hosts_toml oracle
 
 .PHONY: test-nodes
 test-nodes: testbed-build ## the restart and the guard on real nodes, killed at every point (needs root; takes long)
