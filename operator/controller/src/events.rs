@@ -62,7 +62,7 @@ impl Events {
     /// About a node.
     pub fn node(&self, name: &str, uid: &str, warning: bool, reason: &'static str, action: &'static str, note: String) {
         let kind = if warning { EventType::Warning } else { EventType::Normal };
-        self.tell(Told { about: node_mirror(name, uid), kind, action, reason: reason.to_owned(), note });
+        self.tell(Told { about: about::<NodeMirror>(name, uid), kind, action, reason: reason.to_owned(), note });
     }
 
     /// A condition of a RegistryMirror changed its status or reason.
@@ -75,6 +75,17 @@ impl Events {
         self.tell(Told { about, kind, action, reason, note });
     }
 
+    /// A RegistryMirror cannot be read. Its status cannot say so: that would be written by rules that are not known here.
+    pub fn object_unreadable(&self, name: &str, uid: &str, error: &str) {
+        let note = format!(
+            "This release cannot read the object ({error}). Nodes keep what they have of it: upgrade the operator, or \
+             write the object as its release of the CRD says."
+        );
+        let about = about::<RegistryMirror>(name, uid);
+        let reason = reason::INVALID.to_owned();
+        self.tell(Told { about, kind: EventType::Warning, action: "Compile", reason, note });
+    }
+
     /// A NodeMirror changed: tells of its conditions, and of files that were put back.
     pub fn node_mirror_changed(&self, name: &str, old: Option<&NodeMirrorRecord>, new: &NodeMirrorRecord) {
         let old = old.filter(|old| old.uid == new.uid);
@@ -82,15 +93,15 @@ impl Events {
         for told in transitions.into_iter().chain(repairs(old.map(|old| &*old.drift), &new.drift)) {
             let kind = if told.warning { EventType::Warning } else { EventType::Normal };
             let Transition { action, reason, note, warning: _ } = told;
-            self.tell(Told { about: node_mirror(name, &new.uid), kind, action, reason, note });
+            self.tell(Told { about: about::<NodeMirror>(name, &new.uid), kind, action, reason, note });
         }
     }
 }
 
-fn node_mirror(name: &str, uid: &str) -> ObjectReference {
+fn about<K: Resource<DynamicType = ()>>(name: &str, uid: &str) -> ObjectReference {
     ObjectReference {
-        api_version: Some(NodeMirror::api_version(&()).into_owned()),
-        kind: Some(NodeMirror::kind(&()).into_owned()),
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
         name: Some(name.to_owned()),
         uid: Some(uid.to_owned()),
         ..ObjectReference::default()

@@ -145,7 +145,7 @@ fn objects(caches: &Caches) -> (Vec<Arc<RegistryMirror>>, Vec<Unreadable>) {
         for (name, record) in records {
             match record {
                 ObjectRecord::Read(object) => objects.push(Arc::clone(object)),
-                ObjectRecord::Unreadable { created, error: _ } => {
+                ObjectRecord::Unreadable { uid: _, created, error: _ } => {
                     unreadable.push(Unreadable { name: name.clone(), created: *created });
                 }
             }

@@ -83,7 +83,7 @@ pub(crate) fn watch_all(
     caches: &Arc<Caches>,
     events: &Events,
 ) {
-    tasks.spawn(registry_mirrors::watch(client.clone(), Arc::clone(caches)));
+    tasks.spawn(registry_mirrors::watch(client.clone(), Arc::clone(caches), events.clone()));
     tasks.spawn(nodes::watch(client.clone(), Arc::clone(caches), config.startup_taint.clone()));
     tasks.spawn(node_mirrors::watch(client.clone(), Arc::clone(caches), events.clone()));
     tasks.spawn(agents::watch(client.clone(), config.namespace.clone(), Arc::clone(caches)));

@@ -10,7 +10,7 @@ use super::{
     Caches,
     watching::{Change, Happened, keep},
 };
-use crate::signals::Lane;
+use crate::{events::Events, signals::Lane};
 
 /// One RegistryMirror.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,10 +18,10 @@ pub(crate) enum ObjectRecord {
     /// Without its managed fields.
     Read(Arc<RegistryMirror>),
     /// Written for another release's CRD. What nodes have of it stays.
-    Unreadable { created: Option<Timestamp>, error: String },
+    Unreadable { uid: String, created: Option<Timestamp>, error: String },
 }
 
-pub(super) async fn watch(client: Client, caches: Arc<Caches>) -> &'static str {
+pub(super) async fn watch(client: Client, caches: Arc<Caches>, events: Events) -> &'static str {
     let api: Api<DeserializeGuard<RegistryMirror>> = Api::all(client);
     keep(
         api,
@@ -34,7 +34,12 @@ pub(super) async fn watch(client: Client, caches: Arc<Caches>) -> &'static str {
                 caches.signals.mark(&[Lane::Status]);
             }
             Happened::Synced => {}
-            Happened::Changed(_) => caches.signals.mark(&[Lane::Publish, Lane::Status]),
+            Happened::Changed(change) => {
+                if let Some(ObjectRecord::Unreadable { uid, created: _, error }) = change.new {
+                    events.object_unreadable(change.name, uid, error);
+                }
+                caches.signals.mark(&[Lane::Publish, Lane::Status]);
+            }
         },
     )
     .await;
@@ -55,7 +60,8 @@ fn read(object: DeserializeGuard<RegistryMirror>) -> ObjectRecord {
                 "a RegistryMirror cannot be read; nodes keep what they have of it"
             );
             let created = invalid.metadata.creation_timestamp.map(|time| time.0);
-            ObjectRecord::Unreadable { created, error: invalid.error }
+            let uid = invalid.metadata.uid.unwrap_or_default();
+            ObjectRecord::Unreadable { uid, created, error: invalid.error }
         }
     }
 }
