@@ -29,7 +29,7 @@ use crate::rules;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::upstream::deny_needs_resolve())]
+#[x_kube(validation = rules::upstream::deny_needs_pull_and_resolve())]
 #[x_kube(validation = rules::upstream::default_has_no_server())]
 #[x_kube(validation = rules::upstream::default_has_no_client_certificate())]
 pub struct RegistryMirrorSpec {

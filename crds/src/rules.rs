@@ -342,11 +342,13 @@ pub(crate) mod upstream {
         )
     }
 
-    pub(crate) fn deny_needs_resolve() -> Rule {
+    /// A tag is asked of hosts with `pull` and `resolve` alone (`dockerResolver.Resolve`, all releases), so no other mirror
+    /// can stand in for the upstream.
+    pub(crate) fn deny_needs_pull_and_resolve() -> Rule {
         rule(
             "!(has(self.upstream) && has(self.upstream.fallback) && self.upstream.fallback == 'Deny') || \
-             self.mirrors.exists(m, !has(m.capabilities) || m.capabilities.size() == 0 || 'resolve' in m.capabilities)",
-            "fallback: Deny needs a mirror that can resolve, for it takes the upstream's place: add resolve to a mirror's capabilities",
+             self.mirrors.exists(m, !has(m.capabilities) || m.capabilities.size() == 0 || ('pull' in m.capabilities && 'resolve' in m.capabilities))",
+            "fallback: Deny needs a mirror that can both pull and resolve, for it takes the upstream's place: give one mirror both capabilities",
         )
     }
 

@@ -162,6 +162,11 @@ const BAD: &[(&str, &str)] = &[
         "Deny without resolve",
         "mirrors: [{url: https://m.example.com, capabilities: [pull]}]\nupstream: {fallback: Deny}",
     ),
+    (
+        "Deny with pull and resolve apart",
+        "mirrors: [{url: https://a.example.com, capabilities: [pull]}, {url: https://b.example.com, capabilities: \
+         [resolve]}]\nupstream: {fallback: Deny}",
+    ),
     ("server is Docker Hub's name", "mirrors: [{url: https://m.example.com}]\nupstream: {server: https://docker.io}"),
     (
         "server for _default",

@@ -34,11 +34,15 @@ impl Compiler<'_> {
                         "stands beside fallback: Deny, which never uses it: leave it out; a mirror has its own tls",
                     );
                 }
-                let resolves = |mirror: &MirrorHost| mirror.capabilities.contains(&Capability::Resolve);
+                // The root of hosts.toml repeats such a mirror; a tag is asked of no other (`Capabilities::resolve_tags`).
+                let resolves = |mirror: &MirrorHost| {
+                    [Capability::Pull, Capability::Resolve].iter().all(|needed| mirror.capabilities.contains(needed))
+                };
                 if mirrors.is_some_and(|mirrors| !mirrors.iter().any(resolves)) {
                     self.refuse(
                         "spec.upstream.fallback",
-                        "is Deny, and no mirror can resolve tags: add `resolve` to a mirror's capabilities",
+                        "is Deny, and no mirror can both pull and resolve, which containerd asks for a tag: give one mirror \
+                         both capabilities",
                     );
                 }
                 (self.problems.len() == problems_before).then_some(Upstream::Denied)
