@@ -178,3 +178,35 @@ password = \"s3cret\"
         config_toml::load(Path::new("/etc/containerd/config.toml"), Version::new(1, 7, 35), &source).expect("a config");
     insta::assert_snapshot!(shown(&import::containerd(&config, &source, NAMESPACE).expect("an import")));
 }
+
+/// `auths` go by url, and over what `configs` say of the same host.
+#[test]
+fn containerd_auths_become_credentials_too() {
+    let text = "version = 2
+[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"docker.io\"]
+endpoint = [\"https://m1.example\", \"https://m2.example:5000\"]
+[plugins.\"io.containerd.grpc.v1.cri\".registry.configs.\"m1.example\".auth]
+username = \"older\"
+password = \"older\"
+[plugins.\"io.containerd.grpc.v1.cri\".registry.auths.\"https://m1.example\"]
+username = \"robot\"
+password = \"s3cret\"
+[plugins.\"io.containerd.grpc.v1.cri\".registry.auths.\"https://m2.example:5000\"]
+auth = \"dXNlcjpwYXNz\"
+[plugins.\"io.containerd.grpc.v1.cri\".registry.auths.\"private.example\"]
+username = \"me\"
+password = \"mine\"
+[plugins.\"io.containerd.grpc.v1.cri\".registry.auths.\"token.example\"]
+identitytoken = \"t\"
+";
+    let mut source = files();
+    source.0.insert("/etc/containerd/config.toml".into(), text.as_bytes().to_vec());
+    let import = |version| {
+        let config = config_toml::load(Path::new("/etc/containerd/config.toml"), version, &source).expect("a config");
+        import::containerd(&config, &source, NAMESPACE).expect("an import")
+    };
+    let old = import(Version::new(1, 7, 35));
+    insta::assert_snapshot!(shown(&old));
+    // From 2.1 on a migration carries credentials itself; what comes out is the same.
+    assert_eq!(shown(&import(V2_4)), shown(&old));
+}

@@ -33,6 +33,7 @@ pub use errors::{ConfigError, PatchError};
 pub use migrate::{MigratedEndpoint, MigratedRegistry, migrate};
 pub use need::Need;
 pub use patch::{Change, Edit, patch};
+pub(crate) use registry_table::{RegistryTable, host_of_auths};
 pub use source::{ConfigSource, MapSource, SourceError};
 pub use undo::{Undo, UndoError, UndoOutcome, undo};
 

@@ -54,6 +54,16 @@ pub(crate) struct Auth {
     pub(crate) identity_token: String,
 }
 
+/// The host that an entry of `auths` is for: the daemon lays it over `configs."HOST".auth` (`ValidateImageConfig`). `None`
+/// where it has no effect: without a scheme, Go's `url.Parse` takes `host:port` for scheme and rest.
+pub(crate) fn host_of_auths(name: &str) -> Option<&str> {
+    match name.split_once("://") {
+        Some((_, rest)) => rest.split('/').next(),
+        None if name.contains(':') => None,
+        None => Some(name),
+    }
+}
+
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Auth(redacted)")

@@ -3,7 +3,10 @@
 //! Mirrors and TLS settings are taken as a migration of the node takes them. Credentials, which a migration leaves in
 //! config.toml below 2.1, become Secrets here.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     ImportError, Imported,
@@ -12,7 +15,9 @@ use super::{
 };
 use crate::{
     bundle::Header,
-    config_toml::{self, ConfigSource, LoadedConfig, MigratedEndpoint, MigratedRegistry, PatchError},
+    config_toml::{
+        self, ConfigSource, LoadedConfig, MigratedEndpoint, MigratedRegistry, PatchError, RegistryTable, host_of_auths,
+    },
     plan::config::DEFAULT_DIRECTORY,
     registry::RegistryName,
     sensitive::Sensitive,
@@ -98,11 +103,19 @@ pub fn import(config: &LoadedConfig, files: &dyn ConfigSource, namespace: &str) 
     Ok(objects(gathered, left_out, files, namespace)?)
 }
 
-/// Users by host, from `configs.<host>.auth`.
-fn users(config: &LoadedConfig, left_out: &mut Vec<String>) -> Vec<(String, Credentials)> {
-    let mut users = Vec::new();
-    for entry in &config.effective.registry.configs {
-        let Some((auth, _)) = &entry.auth else { continue };
+/// Users by host, from `configs.<host>.auth` and, over these as in the daemon, `auths.<url>`.
+fn users(config: &LoadedConfig, left_out: &mut Vec<String>) -> BTreeMap<String, Credentials> {
+    let RegistryTable { configs, auths, .. } = &config.effective.registry;
+    let of_configs = configs.iter().filter_map(|entry| {
+        let (auth, _) = entry.auth.as_ref()?;
+        Some((entry.host.as_str(), auth, format!("registry.configs.\"{}\".auth", entry.host)))
+    });
+    let of_auths = auths.iter().filter_map(|(url, auth, _)| {
+        let host = host_of_auths(url)?;
+        Some((host, auth, format!("registry.auths.\"{url}\"")))
+    });
+    let mut users = BTreeMap::new();
+    for (host, auth, place) in of_configs.chain(of_auths) {
         let credentials = if auth.username.is_empty() {
             Credentials::from_base64(&auth.auth)
         } else {
@@ -110,22 +123,24 @@ fn users(config: &LoadedConfig, left_out: &mut Vec<String>) -> Vec<(String, Cred
             Some(Credentials { username: auth.username.clone(), password })
         };
         match credentials {
-            Some(credentials) => users.push((entry.host.clone(), credentials)),
-            None => left_out.push(format!(
-                "registry.configs.\"{}\".auth: an identity token has no counterpart; use a robot account",
-                entry.host
-            )),
+            Some(credentials) => {
+                users.insert(host.to_owned(), credentials);
+            }
+            None => {
+                users.remove(host);
+                left_out.push(format!("{place}: an identity token has no counterpart; use a robot account"));
+            }
         }
     }
     users
 }
 
-fn user_of(users: &[(String, Credentials)], url: &str) -> Option<Credentials> {
+fn user_of(users: &BTreeMap<String, Credentials>, url: &str) -> Option<Credentials> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
     users
         .iter()
-        .find(|(host, _)| host == authority || (host == "docker.io" && authority == "registry-1.docker.io"))
+        .find(|(host, _)| *host == authority || (*host == "docker.io" && authority == "registry-1.docker.io"))
         .map(|(_, credentials)| credentials.clone())
 }
 

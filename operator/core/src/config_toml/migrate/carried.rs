@@ -13,7 +13,7 @@ use super::super::{
     errors::PatchError,
     merge::location,
     node::Place,
-    registry_table::{Auth, Mirror, RegistryTable, Tls},
+    registry_table::{Auth, Mirror, RegistryTable, Tls, host_of_auths},
 };
 use crate::{registry::RegistryName, sensitive::Sensitive};
 
@@ -154,13 +154,7 @@ impl Carrier<'_> {
     fn auths(&mut self) -> Vec<Removal> {
         let mut removals = Vec::new();
         for (name, auth, place) in &self.registry.auths {
-            // without a scheme, Go's url.Parse takes `host:port` for scheme and rest, and the entry has no effect
-            let host = match name.split_once("://") {
-                Some((_, rest)) => rest.split('/').next().unwrap_or_default(),
-                None if name.contains(':') => continue,
-                None => name,
-            };
-            let Some(authorization) = authorization(auth) else {
+            let (Some(host), Some(authorization)) = (host_of_auths(name), authorization(auth)) else {
                 continue;
             };
             let access = self.access.entry(host.to_owned()).or_default();
