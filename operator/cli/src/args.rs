@@ -1,17 +1,60 @@
 //! The command line: which command, and its arguments.
 
-use std::{ffi::OsString, io::Write};
+use std::{ffi::OsString, io::Write, path::Path};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::{agent, cluster, controller, exit::Exit, explain, import, node, presets, render};
+use crate::{agent, cluster, completions, controller, exit::Exit, explain, import, node, presets, render};
 
 /// Kubernetes nodes pull images through mirrors.
 #[derive(Debug, Parser)]
 #[command(name = "registry-mirror", version, propagate_version = true, max_term_width = 100)]
-struct Cli {
+pub struct Cli {
     #[command(subcommand)]
     command: Command,
+}
+
+/// The program's own name.
+const NAME: &str = "registry-mirror";
+/// As kubectl's plugin: kubectl runs it as `kubectl-registry_mirror status`.
+const PLUGIN: &str = "kubectl-registry_mirror";
+/// As what completes the plugin's words.
+const PLUGIN_COMPLETION: &str = "kubectl_complete-registry_mirror";
+
+/// What the process was called for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// A command, with the name under which the program was called.
+    Command(Box<Command>, &'static str),
+    /// Candidates for the last of these words.
+    PluginCompletion(Vec<String>),
+}
+
+impl Invocation {
+    /// From the process's arguments. Exits with 2 on a usage error, as clap does.
+    pub fn of_this_process() -> Self {
+        let mut arguments = std::env::args_os();
+        let called = arguments.next().unwrap_or_default();
+        let called = Path::new(&called).file_name().unwrap_or_default();
+        if called == PLUGIN_COMPLETION {
+            return Self::PluginCompletion(arguments.map(|word| word.to_string_lossy().into_owned()).collect());
+        }
+        let name = if called == PLUGIN { PLUGIN } else { NAME };
+        // Usage and errors speak of the program by one name.
+        let cli = Cli::parse_from(std::iter::once(OsString::from(NAME)).chain(arguments));
+        Self::Command(Box::new(cli.command), name)
+    }
+
+    /// Carries it out; results go to `out`.
+    ///
+    /// # Errors
+    /// A sentence for the person who must act.
+    pub fn run(self, out: &mut impl Write) -> anyhow::Result<Exit> {
+        match self {
+            Self::PluginCompletion(words) => completions::kubectl::run(Cli::command(), &words, out),
+            Self::Command(command, name) => command.run(name, out),
+        }
+    }
 }
 
 /// One command with its arguments.
@@ -31,6 +74,8 @@ pub enum Command {
     Presets(presets::PresetsArgs),
     /// Plan, set up or put back one host, without a cluster.
     Node(node::NodeArgs),
+    /// Print the script with which a shell completes the commands.
+    Completions(completions::CompletionsArgs),
     /// Show objects, nodes and the roll-out at a glance.
     Status(cluster::status::StatusArgs),
     /// Grant the restart of containerd that nodes wait for.
@@ -42,16 +87,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// From the process's arguments. Exits with 2 on a usage error, as clap does.
-    pub fn parse() -> Self {
-        Cli::parse_from(with_plugin_name_stripped(std::env::args_os())).command
-    }
-
-    /// Carries it out; results go to `out`.
-    ///
-    /// # Errors
-    /// A sentence for the person who must act.
-    pub fn run(self, out: &mut impl Write) -> anyhow::Result<Exit> {
+    fn run(self, name: &str, out: &mut impl Write) -> anyhow::Result<Exit> {
         match self {
             Self::Controller(args) => controller::run(args),
             Self::Agent(args) => agent::run(args),
@@ -60,15 +96,11 @@ impl Command {
             Self::Import(args) => import::run(&args, out),
             Self::Presets(args) => presets::run(&args, out),
             Self::Node(args) => node::run(args, out),
+            Self::Completions(args) => completions::run(&args, Cli::command(), name, out),
             Self::Status(args) => cluster::block_on(cluster::status::run(args, out)),
             Self::Approve(args) => cluster::block_on(cluster::approve::run(args, out)),
             Self::Resume(args) => cluster::block_on(cluster::resume::run(args, out)),
             Self::Uninstall(args) => cluster::block_on(cluster::uninstall::run(args, out)),
         }
     }
-}
-
-/// kubectl runs a plugin as `kubectl-registry_mirror status`; nothing but the name differs.
-fn with_plugin_name_stripped(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    std::iter::once(OsString::from("registry-mirror")).chain(arguments.skip(1)).collect()
 }

@@ -18,7 +18,9 @@ use serde::Serialize;
 
 use crate::{
     exit::Exit,
+    manifests::Manifests,
     objects::{Objects, note},
+    output,
 };
 
 /// Prints RegistryMirror objects, and Secrets for credentials and keys, that do what a file of others does.
@@ -40,6 +42,9 @@ pub struct ImportArgs {
     /// Leave out what a RegistryMirror cannot express, with a note for each. Without it nothing is printed then.
     #[arg(long)]
     leave_out: bool,
+    /// The output's form; table shows no Secret's values.
+    #[arg(long, short, value_enum, default_value = "yaml")]
+    output: output::Format,
 }
 
 /// What a path is.
@@ -56,12 +61,12 @@ enum Format {
     Docker,
 }
 
-/// Prints the objects as YAML.
+/// Prints the objects.
 ///
 /// # Errors
 /// For what cannot be read, and for what cannot be expressed.
 pub fn run(args: &ImportArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let ImportArgs { format, path, namespace, containerd_version, host_root, leave_out } = args;
+    let ImportArgs { format, path, namespace, containerd_version, host_root, leave_out, output } = args;
     let files = HostRoot::open(host_root)?;
     let text =
         || fs::read_to_string(path).with_context(|| format!("file {} could not be read as text", path.display()));
@@ -91,7 +96,7 @@ pub fn run(args: &ImportArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
     let mut objects = Objects::default();
     objects.read_text("the result", &text, namespace)?;
     objects.compile(namespace).context("the result would be refused")?;
-    write!(out, "{}", text.trim_start_matches("---\n"))?;
+    Manifests { yaml: text.trim_start_matches("---\n"), mirrors, secrets }.write(*output, out)?;
     Ok(Exit::Done)
 }
 
@@ -154,6 +159,7 @@ mod tests {
             containerd_version: Version::new(1, 7, 0),
             host_root: "/".into(),
             leave_out,
+            output: output::Format::Yaml,
         };
         let mut out = Vec::new();
         run(&args, &mut out)?;

@@ -3,11 +3,13 @@
 mod agent;
 mod args;
 mod cluster;
+mod completions;
 mod controller;
 mod exit;
 mod explain;
 mod import;
 mod logging;
+mod manifests;
 mod node;
 mod objects;
 mod output;
@@ -25,7 +27,7 @@ use crate::exit::Exit;
 
 fn main() -> ExitCode {
     let mut out = std::io::stdout().lock();
-    let outcome = args::Command::parse().run(&mut out).and_then(|exit| {
+    let outcome = args::Invocation::of_this_process().run(&mut out).and_then(|exit| {
         out.flush()?;
         Ok(exit)
     });

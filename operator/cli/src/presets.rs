@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
+use registry_mirror_crds::RegistryMirror;
 
-use crate::exit::Exit;
+use crate::{exit::Exit, manifests::Manifests, output::Format};
 
 /// By registry, each the text of an example.
 const PRESETS: [(&str, &str); 11] = [
@@ -27,9 +28,12 @@ const PRESETS: [(&str, &str); 11] = [
 pub struct PresetsArgs {
     /// A registry, for example docker.io; all of them where none is named.
     names: Vec<String>,
+    /// The output's form.
+    #[arg(long, short, value_enum, default_value = "yaml")]
+    output: Format,
 }
 
-/// Prints the objects as YAML.
+/// Prints the objects.
 ///
 /// # Errors
 /// For a name that has no preset.
@@ -47,7 +51,12 @@ pub fn run(args: &PresetsArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
     if args.names.is_empty() {
         chosen.extend(PRESETS.iter().map(|(_, text)| *text));
     }
-    write!(out, "{}", chosen.join("---\n"))?;
+    let mirrors: Vec<RegistryMirror> = chosen
+        .iter()
+        .map(|text| serde_saphyr::from_str(text))
+        .collect::<Result<_, _>>()
+        .context("a preset is no RegistryMirror")?;
+    Manifests { yaml: &chosen.join("---\n"), mirrors: &mirrors, secrets: &[] }.write(args.output, out)?;
     Ok(Exit::Done)
 }
 
@@ -81,14 +90,19 @@ mod tests {
 
     #[test]
     fn one_by_name_and_all_without() {
-        let shown = |names: &[&str]| {
+        let shown_as = |output: Format, names: &[&str]| {
             let mut out = Vec::new();
             let names = names.iter().map(|name| (*name).to_owned()).collect();
-            run(&PresetsArgs { names }, &mut out).map(|_| String::from_utf8_lossy(&out).into_owned())
+            run(&PresetsArgs { names, output }, &mut out).map(|_| String::from_utf8_lossy(&out).into_owned())
         };
+        let shown = |names: &[&str]| shown_as(Format::Yaml, names);
         assert_eq!(shown(&[]).expect("all").matches("kind: RegistryMirror").count(), PRESETS.len());
         assert!(shown(&["docker.io"]).expect("one").contains("docker.m.daocloud.io"));
         assert_eq!(shown(&["docker-io"]).ok(), shown(&["docker.io"]).ok());
+        insta::assert_snapshot!("presets-table", shown_as(Format::Table, &["docker.io", "quay.io"]).expect("a table"));
+        let list: serde_json::Value =
+            serde_json::from_str(&shown_as(Format::Json, &["docker.io"]).expect("JSON")).expect("JSON");
+        assert_eq!(list["items"][0]["spec"]["registry"], "docker.io");
         insta::assert_snapshot!(shown(&["dockerhub"]).err().map(|error| error.to_string()).unwrap_or_default());
     }
 }

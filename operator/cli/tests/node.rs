@@ -276,3 +276,20 @@ fn what_cannot_be_done_is_refused_with_a_sentence_and_nothing_changes() {
     }
     insta::assert_snapshot!("refusals", said.join("\n=====\n"));
 }
+
+#[test]
+fn programs_read_what_was_applied_and_put_back() {
+    let host = Host::with(&[(CONFIG, KIND)]);
+    let (mirror, other) = (host.object("mirror.yaml", MIRROR), host.object("other.yaml", OTHER));
+    let version = ["--containerd-version", "1.7.35"];
+    let both = [&version[..], &["-f", &mirror, "-f", &other, "--node-label", "region=north", "-o", "json"]].concat();
+    let mut said = vec![host.node("apply", &both).shown()];
+    said.push(host.node("apply", &[&version[..], &["-f", &mirror, "-o", "yaml"]].concat()).shown());
+    said.push(host.node("restore", &["-o", "json"]).shown());
+
+    // What could not be done stands in the result and on stderr.
+    let broken = Host::with(&[(CONFIG, "version = 2\n[plugins\n")]);
+    let mirror = broken.object("mirror.yaml", MIRROR);
+    said.push(broken.node("apply", &[&version[..], &["-f", &mirror, "-o", "json"]].concat()).shown());
+    insta::assert_snapshot!("apply-and-restore-json", said.join("\n=====\n"));
+}

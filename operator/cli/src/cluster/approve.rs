@@ -10,10 +10,11 @@ use kube::{
 };
 use registry_mirror_controller::contract::APPROVE_ANNOTATION;
 use registry_mirror_crds::{NodeMirror, condition};
+use serde::Serialize;
 use serde_json::json;
 
 use super::ClusterArgs;
-use crate::exit::Exit;
+use crate::{exit::Exit, output::Format};
 
 /// Grants the pending restart of containerd on nodes, under `restart.policy: Manual`. The controller carries it out
 /// within `maxUnavailable`.
@@ -25,8 +26,18 @@ pub struct ApproveArgs {
     /// Every node that waits.
     #[arg(long, conflicts_with = "nodes")]
     all: bool,
+    /// The output's form.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Format,
     #[command(flatten)]
     cluster: ClusterArgs,
+}
+
+/// What was granted.
+#[derive(Debug, Serialize)]
+struct Approved {
+    node: String,
+    plan: String,
 }
 
 /// Annotates each NodeMirror with the plan that its agent waits with.
@@ -34,14 +45,11 @@ pub struct ApproveArgs {
 /// # Errors
 /// Where the cluster cannot be reached or a named node waits for nothing.
 pub async fn run(args: ApproveArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let ApproveArgs { nodes, all, cluster } = args;
+    let ApproveArgs { nodes, all, output, cluster } = args;
     let api: Api<NodeMirror> = Api::all(cluster.client().await?);
     let named = if all {
         let list = api.list(&Default::default()).await.context("the NodeMirrors could not be listed")?;
         let waiting: Vec<NodeMirror> = list.items.into_iter().filter(|mirror| pending_plan(mirror).is_some()).collect();
-        if waiting.is_empty() {
-            writeln!(out, "No node waits for a restart.")?;
-        }
         waiting
     } else {
         let mut named = Vec::new();
@@ -52,10 +60,26 @@ pub async fn run(args: ApproveArgs, out: &mut impl Write) -> anyhow::Result<Exit
         }
         named
     };
+    let mut approved = Vec::new();
+    let outcome = approve(&api, &named, &mut approved).await;
+    output.write(&approved, out, |out| {
+        if named.is_empty() {
+            writeln!(out, "No node waits for a restart.")?;
+        }
+        for Approved { node, plan } in &approved {
+            writeln!(out, "nodemirror/{node}: restart approved (plan {plan})")?;
+        }
+        Ok(())
+    })?;
+    outcome.map(|()| Exit::Done)
+}
+
+/// What was granted until an error stands in `approved`.
+async fn approve(api: &Api<NodeMirror>, named: &[NodeMirror], approved: &mut Vec<Approved>) -> anyhow::Result<()> {
     let mut refused = Vec::new();
     for mirror in named {
         let name = mirror.metadata.name.clone().unwrap_or_default();
-        let Some(plan) = pending_plan(&mirror) else {
+        let Some(plan) = pending_plan(mirror) else {
             refused.push(name);
             continue;
         };
@@ -63,12 +87,12 @@ pub async fn run(args: ApproveArgs, out: &mut impl Write) -> anyhow::Result<Exit
         api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
             .await
             .with_context(|| format!("the NodeMirror of node {name} could not be annotated"))?;
-        writeln!(out, "nodemirror/{name}: restart approved (plan {plan})")?;
+        approved.push(Approved { node: name, plan: plan.to_owned() });
     }
     if !refused.is_empty() {
         bail!("nothing to approve on {}: no restart is pending there", refused.join(", "));
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// The plan that a node waits with.

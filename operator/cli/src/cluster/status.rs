@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures::{StreamExt, stream};
 use kube::{
     Api, Client, ResourceExt,
@@ -24,7 +24,7 @@ use super::{
     ClusterArgs,
     rollout::{self, Pause},
 };
-use crate::exit::Exit;
+use crate::{exit::Exit, output::Format};
 
 /// Nodes and mirrors at a glance.
 #[derive(Debug, Args)]
@@ -34,17 +34,9 @@ pub struct StatusArgs {
     watch: bool,
     /// The output's form.
     #[arg(long, short, value_enum, default_value = "table")]
-    output: StatusOutput,
+    output: Format,
     #[command(flatten)]
     cluster: ClusterArgs,
-}
-
-/// The output's form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StatusOutput {
-    Table,
-    Json,
-    Yaml,
 }
 
 /// All that is shown.
@@ -80,7 +72,7 @@ pub async fn run(args: StatusArgs, out: &mut impl Write) -> anyhow::Result<Exit>
             }
             while tokio::time::timeout(SETTLE, changes.next()).await.is_ok_and(|change| change.is_some()) {}
             snapshot = read(&client, &cluster.namespace).await?;
-            if std::io::stdout().is_terminal() && output == StatusOutput::Table {
+            if std::io::stdout().is_terminal() && output == Format::Table {
                 // Home and clear, as `watch` does.
                 write!(out, "\u{1b}[H\u{1b}[2J")?;
             }
@@ -115,19 +107,8 @@ impl Snapshot {
     }
 }
 
-fn print(snapshot: &Snapshot, output: StatusOutput, out: &mut impl Write) -> anyhow::Result<()> {
-    match output {
-        StatusOutput::Table => table(snapshot, out),
-        StatusOutput::Json => {
-            serde_json::to_writer_pretty(&mut *out, &value(snapshot))?;
-            writeln!(out)?;
-            Ok(())
-        }
-        StatusOutput::Yaml => {
-            write!(out, "{}", serde_saphyr::to_string(&value(snapshot))?)?;
-            Ok(())
-        }
-    }
+fn print(snapshot: &Snapshot, output: Format, out: &mut impl Write) -> anyhow::Result<()> {
+    output.write(&value(snapshot), out, |out| table(snapshot, out))
 }
 
 fn value(snapshot: &Snapshot) -> serde_json::Value {
@@ -145,7 +126,7 @@ fn value(snapshot: &Snapshot) -> serde_json::Value {
     })
 }
 
-fn table(snapshot: &Snapshot, out: &mut impl Write) -> anyhow::Result<()> {
+fn table(snapshot: &Snapshot, out: &mut dyn Write) -> std::io::Result<()> {
     let Snapshot { mirrors, nodes, pause } = snapshot;
     // kubectl's look: three blanks between columns, no lines.
     let mut columns = TabWriter::new(&mut *out).padding(3);

@@ -1,17 +1,22 @@
 //! `registry-mirror node apply`: the agent's work on one host, without a cluster.
 
-use std::{collections::BTreeSet, io::Write};
+use std::{collections::BTreeSet, io::Write, path::PathBuf};
 
 use anyhow::bail;
 use clap::Args;
 use registry_mirror_agent::{Effective, Facts, Leave, Metrics, Verdict, node::Preview};
 use registry_mirror_core::{bundle::Bundle, registry::RegistryName};
+use serde::Serialize;
 
 use super::{
     host::{Host, HostArgs},
     plan::slice_of,
 };
-use crate::{exit::Exit, objects::ObjectArgs};
+use crate::{
+    exit::Exit,
+    objects::{ObjectArgs, note},
+    output::Format,
+};
 
 /// Passes until the files hold still; somebody else may edit them at the same moment.
 const ATTEMPTS: usize = 3;
@@ -27,6 +32,54 @@ pub struct ApplyArgs {
     /// Leave the files as they must stand before containerd's next start, and let somebody else start it.
     #[arg(long)]
     no_restart: bool,
+    /// The output's form.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Format,
+}
+
+/// What was done, as programs read it.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Applied {
+    registry_mirrors: Vec<Object>,
+    /// Directories of registries that no object names any more.
+    pruned: Vec<PathBuf>,
+    /// containerd's configuration file, where it was changed.
+    config_file: Option<PathBuf>,
+    restarted: bool,
+    /// The directory that containerd was seen to read.
+    proved: Option<PathBuf>,
+    notes: Vec<String>,
+    /// Why it is not done, a sentence each; none where it is.
+    errors: Vec<String>,
+}
+
+/// What became of one object.
+#[derive(Debug, Serialize)]
+struct Object {
+    name: String,
+    registry: String,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Configured,
+    Unchanged,
+    Suspended,
+    Failed,
+}
+
+impl Outcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+            Self::Suspended => "suspended",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Does it and prints what was done.
@@ -34,7 +87,7 @@ pub struct ApplyArgs {
 /// # Errors
 /// A sentence, where it could not be done; what was done until then is printed.
 pub async fn run(args: ApplyArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let ApplyArgs { host, objects, no_restart } = args;
+    let ApplyArgs { host, objects, no_restart, output } = args;
     let slice = slice_of(&objects)?;
     let mut host = host.open().await?;
     let before = host.preview(Some(&slice)).await?;
@@ -53,38 +106,65 @@ pub async fn run(args: ApplyArgs, out: &mut impl Write) -> anyhow::Result<Exit> 
             facts
         }
     };
-    say(&slice, &before, &facts, metrics.restarts.get() > 0, out)?;
-    conclude(&facts, no_restart)
+    let restarted = metrics.restarts.get() > 0;
+    let applied = Applied { restarted: restarted && facts.verdict == Verdict::Ready, ..done(&slice, &before, &facts) };
+    let applied = Applied { notes: notes(&facts, no_restart), errors: errors(&facts, no_restart), ..applied };
+    output.write(&applied, out, |out| table(&applied, out))?;
+    applied.notes.iter().for_each(|sentence| note(sentence));
+    if applied.errors.is_empty() {
+        return Ok(Exit::Done);
+    }
+    bail!("{}", applied.errors.join("\n"))
+}
+
+fn done(slice: &Bundle, before: &Preview, facts: &Facts) -> Applied {
+    let mut applied = Applied::default();
+    let changed: BTreeSet<&str> = before.steps.iter().map(|step| step.directory.as_str()).collect();
+    if is_in_place(&facts.verdict) {
+        applied.registry_mirrors.extend(facts.registries.iter().map(|registry| {
+            let directory = registry.registry.parse::<RegistryName>().map(|name| name.directory()).unwrap_or_default();
+            let suspended = slice.entries.iter().any(|entry| entry.object == registry.object && entry.suspend);
+            let outcome = match (&registry.error, suspended, changed.contains(directory.as_str())) {
+                (Some(_), ..) => Outcome::Failed,
+                (None, true, _) => Outcome::Suspended,
+                (None, false, true) => Outcome::Configured,
+                (None, false, false) => Outcome::Unchanged,
+            };
+            Object { name: registry.object.clone(), registry: registry.registry.clone(), outcome }
+        }));
+        let wanted: BTreeSet<String> = slice.entries.iter().map(|entry| entry.registry.directory()).collect();
+        let unwanted = changed.iter().filter(|name| !wanted.contains(**name));
+        applied
+            .pruned
+            .extend(before.directory.iter().flat_map(|certs_d| unwanted.clone().map(|name| certs_d.join(name))));
+        let edit = before.plan.edit().filter(|_| !slice.entries.is_empty());
+        applied.config_file = edit.map(|edit| edit.file.clone());
+    }
+    if facts.effective == Effective::Yes {
+        applied.proved.clone_from(&before.directory);
+    }
+    applied
 }
 
 /// As kubectl says it: each object, then the rest.
-fn say(slice: &Bundle, before: &Preview, facts: &Facts, restarted: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let changed: BTreeSet<&str> = before.steps.iter().map(|step| step.directory.as_str()).collect();
-    if is_in_place(&facts.verdict) {
-        for registry in facts.registries.iter().filter(|facts| facts.error.is_none()) {
-            let directory = registry.registry.parse::<RegistryName>().map(|name| name.directory()).unwrap_or_default();
-            let suspended = slice.entries.iter().any(|entry| entry.object == registry.object && entry.suspend);
-            let what = match (suspended, changed.contains(directory.as_str())) {
-                (true, _) => "suspended",
-                (false, true) => "configured",
-                (false, false) => "unchanged",
-            };
-            writeln!(out, "registrymirror.registry-mirror.dev/{} {what}", registry.object)?;
-        }
-        let wanted: BTreeSet<String> = slice.entries.iter().map(|entry| entry.registry.directory()).collect();
-        for directory in changed.iter().filter(|name| !wanted.contains(**name)) {
-            if let Some(certs_d) = &before.directory {
-                writeln!(out, "{} pruned", certs_d.join(directory).display())?;
-            }
-        }
-        if let Some(edit) = before.plan.edit().filter(|_| !slice.entries.is_empty()) {
-            writeln!(out, "{} configured", edit.file.display())?;
+fn table(applied: &Applied, out: &mut dyn Write) -> std::io::Result<()> {
+    let Applied { registry_mirrors, pruned, config_file, restarted, proved, notes: _, errors: _ } = applied;
+    for Object { name, registry: _, outcome } in registry_mirrors {
+        // Why it failed stands among the errors.
+        if *outcome != Outcome::Failed {
+            writeln!(out, "registrymirror.registry-mirror.dev/{name} {}", outcome.name())?;
         }
     }
-    if restarted && facts.verdict == Verdict::Ready {
+    for directory in pruned {
+        writeln!(out, "{} pruned", directory.display())?;
+    }
+    if let Some(file) = config_file {
+        writeln!(out, "{} configured", file.display())?;
+    }
+    if *restarted {
         writeln!(out, "containerd restarted")?;
     }
-    if let (Effective::Yes, Some(directory)) = (&facts.effective, &before.directory) {
+    if let Some(directory) = proved {
         writeln!(out, "containerd reads {}: a proof pull came through", directory.display())?;
     }
     Ok(())
@@ -95,21 +175,28 @@ const fn is_in_place(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::Ready | Verdict::RestartPending)
 }
 
-fn conclude(facts: &Facts, no_restart: bool) -> anyhow::Result<Exit> {
-    let mut complaints: Vec<String> = Vec::new();
+fn notes(facts: &Facts, no_restart: bool) -> Vec<String> {
+    if !is_in_place(&facts.verdict) {
+        return Vec::new();
+    }
+    let remarks = facts.conflicts.iter().chain(&facts.credentials_unusable);
+    let mut notes: Vec<String> = remarks.map(|remark| remark.trim_end_matches('.').to_owned()).collect();
+    if facts.verdict == Verdict::RestartPending && no_restart {
+        notes.push("containerd reads the files from its next start on".to_owned());
+    }
+    notes
+}
+
+fn errors(facts: &Facts, no_restart: bool) -> Vec<String> {
+    let mut errors = Vec::new();
     if is_in_place(&facts.verdict) {
-        let errors = facts.registries.iter().filter_map(|facts| Some((&facts.object, facts.error.as_ref()?)));
-        complaints.extend(errors.map(|(object, error)| format!("RegistryMirror `{object}`: {error}")));
-        for remark in facts.conflicts.iter().chain(&facts.credentials_unusable) {
-            crate::objects::note(remark.trim_end_matches('.'));
-        }
+        let failed = facts.registries.iter().filter_map(|facts| Some((&facts.object, facts.error.as_ref()?)));
+        errors.extend(failed.map(|(object, error)| format!("RegistryMirror `{object}`: {error}")));
     }
     match &facts.verdict {
         Verdict::Ready => {}
-        Verdict::RestartPending if no_restart => {
-            crate::objects::note("containerd reads the files from its next start on");
-        }
-        Verdict::RestartPending => complaints.push(
+        Verdict::RestartPending if no_restart => {}
+        Verdict::RestartPending => errors.push(
             "containerd's configuration was changed by somebody else again and again: it was not restarted; run this \
              again when that has ended"
                 .to_owned(),
@@ -121,11 +208,8 @@ fn conclude(facts: &Facts, no_restart: bool) -> anyhow::Result<Exit> {
         | Verdict::ProofFailed(why)
         | Verdict::ObserveFailed(why)
         | Verdict::BundleUnknown(why)
-        | Verdict::Restored(why) => complaints.push(why.clone()),
-        Verdict::DryRun => complaints.push("nothing was touched: the objects ask for a dry run".to_owned()),
+        | Verdict::Restored(why) => errors.push(why.clone()),
+        Verdict::DryRun => errors.push("nothing was touched: the objects ask for a dry run".to_owned()),
     }
-    if complaints.is_empty() {
-        return Ok(Exit::Done);
-    }
-    bail!("{}", complaints.join("\n"))
+    errors
 }

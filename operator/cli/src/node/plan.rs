@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use anyhow::bail;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use registry_mirror_agent::node::{Preview, plan_facts};
 use registry_mirror_core::{bundle::Bundle, slice::slice};
 use registry_mirror_crds::PlanChange;
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     exit::Exit,
     objects::{ObjectArgs, note},
+    output::Format,
 };
 
 /// Shows what a host needs; without FILE, what its containerd's configuration needs. Exits with 3 where something would
@@ -29,17 +30,10 @@ pub struct PlanArgs {
     objects: ObjectArgs,
     /// The output's form.
     #[arg(long, short, value_enum, default_value = "table")]
-    output: Output,
+    output: Format,
     /// Show the values of credentials in the diff; for root on the host itself.
     #[arg(long)]
     show_secrets: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-    Yaml,
 }
 
 /// The plan as programs read it.
@@ -90,20 +84,13 @@ pub async fn run(args: PlanArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
     let PlanArgs { host: which, objects, output, show_secrets } = args;
     let secrets = match show_secrets {
         false => Secrets::Hidden,
-        true if output == Output::Table && which.is_here() && is_root() => Secrets::Shown,
+        true if output == Format::Table && which.is_here() && is_root() => Secrets::Shown,
         true => bail!("--show-secrets is for root on the host itself, with the output `table`"),
     };
     let mine = if objects.files.is_empty() { None } else { Some(slice_of(&objects)?) };
     let mut host = which.open().await?;
     let preview = host.preview(mine.as_ref()).await?;
-    match output {
-        Output::Table => table(&preview, secrets, out)?,
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, &as_data(&preview))?;
-            writeln!(out)?;
-        }
-        Output::Yaml => write!(out, "{}", serde_saphyr::to_string(&as_data(&preview))?)?,
-    }
+    output.write(&as_data(&preview), out, |out| table(&preview, secrets, out))?;
     Ok(if has_changes(&preview) { Exit::ChangesFound } else { Exit::Done })
 }
 
@@ -161,7 +148,7 @@ fn change(PlanChange { file, key, from, to }: PlanChange) -> Change {
     Change { file, key, from, to }
 }
 
-fn table(preview: &Preview, secrets: Secrets, out: &mut impl Write) -> anyhow::Result<()> {
+fn table(preview: &Preview, secrets: Secrets, out: &mut dyn Write) -> std::io::Result<()> {
     let Preview { containerd, plan, directory, registries, steps, remarks } = preview;
     let mut rows = TabWriter::new(Vec::new()).padding(3);
     let restart = if plan.needs_restart() { "yes, once" } else { "no" };
@@ -173,7 +160,7 @@ fn table(preview: &Preview, secrets: Secrets, out: &mut impl Write) -> anyhow::R
         writeln!(rows, "DIRECTORY\t{}", directory.display())?;
     }
     writeln!(rows, "RESTART\t{restart}")?;
-    out.write_all(&rows.into_inner().map_err(|error| anyhow::anyhow!("{error}"))?)?;
+    out.write_all(&rows.into_inner().map_err(|error| std::io::Error::other(error.to_string()))?)?;
     if let Some(edit) = plan.edit() {
         write!(out, "\n{}", diff(edit, secrets))?;
     }
