@@ -22,6 +22,8 @@ pub struct Access {
     pub namespace: Option<String>,
     /// The code of the answer. 0 where the registry never answers.
     pub status: u16,
+    /// The `Referer` header, the one that a registry writes down and containerd does not send by itself.
+    pub referer: String,
     /// What the client calls itself.
     pub agent: String,
 }
@@ -47,7 +49,8 @@ fn parse_line(line: &str) -> Option<Access> {
     let (method, target) = (words.next()?, words.next()?);
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let status = rest.split(' ').next()?.parse().ok()?;
-    let agent = rest.strip_suffix('"').and_then(|rest| rest.rsplit_once('"')).map_or("", |(_, agent)| agent);
+    let mut quoted = rest.split('"').skip(1).step_by(2);
+    let (referer, agent) = (quoted.next().unwrap_or_default(), quoted.next().unwrap_or_default());
     Some(Access {
         time: strtime::parse("%d/%b/%Y:%H:%M:%S %z", time).ok()?.to_timestamp().ok()?,
         client: client.split(':').next()?.parse().ok()?,
@@ -55,6 +58,7 @@ fn parse_line(line: &str) -> Option<Access> {
         path: path.to_owned(),
         namespace: query.split('&').find_map(|pair| pair.strip_prefix("ns=")).map(decode),
         status,
+        referer: referer.to_owned(),
         agent: agent.to_owned(),
     })
 }
@@ -100,9 +104,17 @@ mod tests {
                 path: "/v2/library/nginx/manifests/1.27".to_owned(),
                 namespace: Some("docker.io".to_owned()),
                 status: 200,
+                referer: String::new(),
                 agent: "containerd/1.6.20~ds1".to_owned(),
             }]
         );
+    }
+
+    #[test]
+    fn a_header_that_a_mirror_was_sent() {
+        let log = LINE.replace("512 \"\"", "512 \"tenant-blue\"");
+        let access = &parse(&log).unwrap()[0];
+        assert_eq!((access.referer.as_str(), access.agent.as_str()), ("tenant-blue", "containerd/1.6.20~ds1"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::netns::Netns;
 use crate::node::Node;
 use crate::node_spec::NodeSpec;
 use crate::pki::Pair;
-use crate::registry::{IMAGES, RegistrySpec, text_of};
+use crate::registry::{Account, IMAGES, RegistrySpec, text_of};
 use crate::service::Services;
 use crate::teardown;
 use crate::wait;
@@ -415,6 +415,28 @@ impl Bed {
     fn storage(&self, registry: &str) -> Result<PathBuf> {
         self.registry(registry)?;
         Ok(self.record.data.join("registries").join(registry))
+    }
+
+    /// Makes this account the only one that a registry lets in (or its token server gives tokens to), at once.
+    ///
+    /// # Errors
+    /// When the bed has no such registry.
+    pub fn set_password(&self, registry: &str, account: &Account) -> Result<()> {
+        self.registry(registry)?.set_password(&self.state.join("registries"), account).map(|_| ())
+    }
+
+    /// The files with a registry's certificate and key, which it reads when it starts.
+    ///
+    /// # Errors
+    /// When the bed has no such registry.
+    pub fn certificate(&self, registry: &str) -> Result<Pair> {
+        Ok(Pair::at(&self.state.join("pki"), &self.registry(registry)?.certificate_name()))
+    }
+
+    /// The directory of kubectl and the other Kubernetes programs, in a bed with a cluster.
+    #[must_use]
+    pub fn kubernetes_programs(&self) -> Option<&Path> {
+        self.record.kubernetes_bin.as_deref()
     }
 
     /// The authority of `tls`, `mtls` and `harbor`, which nodes do not trust.

@@ -19,8 +19,9 @@ use crate::node::NodeParts;
 use crate::node_files::{self, KubeletFiles, NodeContext};
 use crate::node_spec::{NodeSpec, check_name};
 use crate::pki::{Authority, Subject, read};
-use crate::registry::{Place, RegistrySpec, default_registries};
+use crate::registry::{Behaviour, Place, RegistrySpec, default_registries};
 use crate::service::{Service, Services};
+use crate::token_server::TokenParts;
 use crate::{parts, pins, teardown, wait};
 
 /// A bed to be.
@@ -85,6 +86,9 @@ impl Builder {
         // Whatever takes minutes, or is a mistake in the description, comes before the first process.
         parts::cri(&cache)?;
         parts::pause(&cache)?;
+        if hand_out_tokens(&self.registries) {
+            parts::token_server(&cache)?;
+        }
         for node in &self.nodes {
             parts::containerd(&cache, &node.containerd)?;
         }
@@ -235,9 +239,23 @@ impl Rising<'_> {
         let data = self.bed.record.data.join("registries");
         let pki = self.bed.state().join("pki");
         self.seed(&data)?;
+        let tokens = if hand_out_tokens(&self.bed.record.registries) {
+            let program = parts::token_server(self.cache)?.join("token-server");
+            Some(TokenParts::create(program, &pki, private)?)
+        } else {
+            None
+        };
         for registry in &self.bed.record.registries {
             let storage = data.join(&registry.name);
-            let place = Place { programs: &self.debian, dir: &dir, storage: &storage, pki: &pki, public, private };
+            let place = Place {
+                programs: &self.debian,
+                dir: &dir,
+                storage: &storage,
+                pki: &pki,
+                public,
+                private,
+                tokens: tokens.as_ref(),
+            };
             let argv =
                 registry.prepare(&place).with_context(|| format!("the registry {} cannot be set up", registry.name))?;
             self.start(&registry.name, argv, Some(registry.access_log(&dir)))?;
@@ -309,6 +327,10 @@ impl Rising<'_> {
             key: read(&pair.key)?,
         })
     }
+}
+
+fn hand_out_tokens(registries: &[RegistrySpec]) -> bool {
+    registries.iter().any(|registry| matches!(registry.behaviour, Behaviour::TokenServer { .. }))
 }
 
 /// Waits until something listens on that address inside the namespace.

@@ -35,6 +35,7 @@ mod pki;
 mod registry;
 mod service;
 mod teardown;
+mod token_server;
 pub mod wait;
 
 pub use access_log::Access;
@@ -47,6 +48,9 @@ pub use image::{Image, ImageFile};
 pub use netns::{BLACKHOLE, GATEWAY};
 pub use node::Node;
 pub use node_spec::{Config, NodeFile, NodeSpec};
-pub use parts::{all as build_all, helm, install};
+pub use parts::{all as build_all, helm, install, pause};
 pub use pki::Pair;
-pub use registry::{Behaviour, IMAGES, ROBOT, RegistrySpec, Transport, default_registries};
+pub use registry::{
+    Account, Admission, Behaviour, IMAGES, ROBOT, RegistrySpec, TOKEN_ROBOT, Transport, default_registries,
+    token_registries,
+};

@@ -132,6 +132,15 @@ pub fn helm(cache: &Cache) -> Result<PathBuf> {
     go_part(cache, "helm", pins::HELM, "", "", &["helm.sh/helm/v3/cmd/helm"])
 }
 
+/// The directory of `token-server`, which hands out tokens for registries.
+///
+/// # Errors
+/// When the Go build fails.
+pub fn token_server(cache: &Cache) -> Result<PathBuf> {
+    let package = "github.com/docker/distribution/contrib/token-server";
+    go_part(cache, "token-server", pins::DISTRIBUTION, "", "", &[package])
+}
+
 /// The directory of `cri`, which asks a node's container runtime over the CRI socket.
 ///
 /// # Errors
@@ -194,6 +203,7 @@ pub fn all(cache: &Cache, every_containerd: bool) -> Result<()> {
     containerd(cache, "2.4.2")?;
     kubernetes(cache)?;
     cri(cache)?;
+    token_server(cache)?;
     helm(cache)?;
     if every_containerd {
         for version in pins::CONTAINERD_BUILT {
@@ -214,9 +224,11 @@ fn go_part(cache: &Cache, part: &str, version: &str, stamp: &str, tags: &str, pa
         stdout(&mut command(["go", "version"])).context("the test bed builds Kubernetes and containerd from source: install Go 1.26 or newer and put it on the PATH")?;
         for package in packages {
             let name = package.rsplit('/').next().unwrap_or(package);
-            let title = match part.split('-').next() {
-                Some(alone) if alone == name => format!("building {name} {version}"),
-                _ => format!("building {name} for {} {version}", part.trim_end_matches(&format!("-{version}"))),
+            let whole = part.trim_end_matches(&format!("-{version}"));
+            let title = if whole == name {
+                format!("building {name} {version}")
+            } else {
+                format!("building {name} for {whole} {version}")
             };
             cache.step(&title, || {
                 let binary = dir.join(name);

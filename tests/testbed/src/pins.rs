@@ -6,6 +6,9 @@ pub const KUBERNETES: &str = "1.34.4";
 /// Release of helm.
 pub const HELM: &str = "3.20.2";
 
+/// Release of distribution, whose token server goes with the registry.
+pub const DISTRIBUTION: &str = "2.8.3";
+
 /// Debian release of the nodes' root file system.
 pub const DEBIAN: &str = "bookworm";
 
@@ -25,12 +28,13 @@ pub const UNPACKED_PACKAGES: [(&str, &str); 5] = [
 ];
 
 /// Debian packages that the machine itself needs. None of them starts a service.
-pub const MACHINE_PACKAGES: [&str; 10] = [
+pub const MACHINE_PACKAGES: [&str; 11] = [
     "systemd-container",
     "debootstrap",
     "iproute2",
     "iptables",
     "apache2-utils",
+    "openssl",
     "util-linux",
     "procps",
     "socat",
