@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
-use testbed::{Access, Bed, Cache, Node, NodeSpec};
+use testbed::{Access, Bed, Builder, Cache, Node, NodeSpec};
 
 use crate::{
     Witness,
@@ -59,13 +59,26 @@ impl Cluster {
     /// # Errors
     /// When the bed does not come up.
     pub fn up(name: &str, product: Product, lifetime: Lifetime) -> Result<Self> {
+        Self::up_with(name, |bed| bed.nodes(default_nodes()), product, lifetime)
+    }
+
+    /// The same with the nodes and registries of `describe`.
+    ///
+    /// # Errors
+    /// When the bed does not come up.
+    pub fn up_with(
+        name: &str,
+        describe: impl FnOnce(Builder) -> Builder,
+        product: Product,
+        lifetime: Lifetime,
+    ) -> Result<Self> {
         let running = || Bed::attach(name).ok().filter(|bed| bed.health().is_ok_and(|health| health.is_good()));
         let reused = if lifetime == Lifetime::Kept { running() } else { None };
         let bed = match reused {
             Some(bed) => bed,
             None => {
                 testbed::install()?;
-                let mut bed = Bed::builder(name).nodes(default_nodes()).up()?;
+                let mut bed = describe(Bed::builder(name)).up()?;
                 if lifetime == Lifetime::Kept {
                     bed.keep();
                 }
@@ -117,6 +130,14 @@ impl Cluster {
         self.install(values)
     }
 
+    /// As [`Cluster::fresh`], unless the operator has been installed with these values and nothing else since.
+    ///
+    /// # Errors
+    /// As [`Cluster::fresh`].
+    pub fn installed(&self, values: &Values) -> Result<()> {
+        if *self.installed.borrow() == Some(values.clone()) { Ok(()) } else { self.fresh(values) }
+    }
+
     /// Everything of the operator removed and every node as it was before.
     ///
     /// # Errors
@@ -134,9 +155,7 @@ impl Cluster {
     /// # Errors
     /// When it does not become so.
     pub fn settled(&self) -> Result<()> {
-        if *self.installed.borrow() != Some(Values::default()) {
-            self.fresh(&Values::default())?;
-        }
+        self.installed(&Values::default())?;
         let hub = RegistryMirror::docker_hub();
         let list = self.bed.kubectl_json(["get", "registrymirrors"])?;
         for item in list["items"].as_array().into_iter().flatten() {
@@ -332,6 +351,11 @@ impl Cluster {
         let binary = self.product.binary.to_string_lossy().into_owned();
         let mut command = self.bed.inside([binary.as_str()]);
         command.args(args).env("KUBECONFIG", self.bed.kubeconfig());
+        if let Some(kubectl) = self.bed.kubernetes_programs() {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let all = std::iter::once(kubectl.to_owned()).chain(std::env::split_paths(&path));
+            command.env("PATH", std::env::join_paths(all).context("PATH cannot be put together")?);
+        }
         command.output().context("the operator's command line could not be started")
     }
 

@@ -9,15 +9,17 @@ mod install;
 mod objects;
 mod pristine;
 mod product;
+mod stage;
 mod status;
 mod traps;
 mod witness;
 
 pub use cluster::{CERTS_D, CONFIG_TOML, Cluster, Lifetime, default_nodes};
 pub use install::{NAMESPACE, Values};
-pub use objects::{MIRROR, MIRROR2, RegistryMirror, pod};
+pub use objects::{MIRROR, MIRROR2, RegistryMirror, manifest, pod};
 pub use pristine::{host_files, leftovers};
 pub use product::{Product, build_program, root as workspace};
+pub use stage::{Scenario, play};
 pub use status::{Condition, condition};
 pub use testbed::wait::until;
 pub use traps::{FAULT_FILE, Trap};

@@ -49,14 +49,20 @@ impl RegistryMirror {
         if let Some(node) = &self.node {
             spec["nodeSelector"] = json!({"matchLabels": {"kubernetes.io/hostname": node}});
         }
-        json!({
-            "apiVersion": "registry-mirror.dev/v1alpha1",
-            "kind": "RegistryMirror",
-            "metadata": {"name": self.name},
-            "spec": spec,
-        })
-        .to_string()
+        manifest(&self.name, &spec)
     }
+}
+
+/// The text for `kubectl apply` of a RegistryMirror with this spec.
+#[must_use]
+pub fn manifest(name: &str, spec: &Value) -> String {
+    json!({
+        "apiVersion": "registry-mirror.dev/v1alpha1",
+        "kind": "RegistryMirror",
+        "metadata": {"name": name},
+        "spec": spec,
+    })
+    .to_string()
 }
 
 /// A pod on a given node that runs until it is deleted. `command` is empty for the image's own entry point.

@@ -15,17 +15,9 @@ mod restarts;
 mod rollback;
 mod traps;
 
-use std::{
-    process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::process::ExitCode;
 
-use anyhow::Result;
-use e2e::{Cluster, Lifetime, Product};
-use libtest_mimic::{Arguments, Failed, Trial};
-
-type Scenario = (&'static str, fn(&Cluster) -> Result<()>);
+use e2e::{Cluster, Product, Scenario, play};
 
 const SCENARIOS: &[Scenario] = &[
     ("traps::they_catch_what_they_are_meant_to", traps::they_work),
@@ -54,61 +46,6 @@ const SCENARIOS: &[Scenario] = &[
     ("power_cut::power_cut_after_the_restart_call", power_cut::cut_after_restart_call),
 ];
 
-/// The bed, once it is needed.
-enum Stage {
-    Dark,
-    Lit(Box<Cluster>),
-    Broken(String),
-}
-
-impl Stage {
-    fn cluster(&mut self, lifetime: Lifetime) -> Result<&Cluster, String> {
-        if matches!(self, Self::Dark) {
-            let start = Instant::now();
-            let up = Product::build_with_faults().and_then(|product| Cluster::up("e2e", product, lifetime));
-            *self = match up {
-                Ok(cluster) => Self::Lit(Box::new(cluster)),
-                Err(error) => Self::Broken(format!("{error:#}")),
-            };
-            eprintln!("the bed was up after {:.0} s", start.elapsed().as_secs_f64());
-        }
-        match self {
-            Self::Lit(cluster) => Ok(cluster),
-            Self::Broken(why) => Err(why.clone()),
-            Self::Dark => Err("the bed was taken down already".to_owned()),
-        }
-    }
-}
-
 fn main() -> ExitCode {
-    let mut args = Arguments::from_args();
-    args.test_threads = Some(1);
-    let lifetime = if std::env::var_os("E2E_KEEP").is_some() { Lifetime::Kept } else { Lifetime::Program };
-    let stage = Arc::new(Mutex::new(Stage::Dark));
-    let trials = SCENARIOS.iter().map(|(name, scenario)| {
-        let stage = Arc::clone(&stage);
-        Trial::test(*name, move || {
-            let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
-            let cluster =
-                stage.cluster(lifetime).map_err(|why| Failed::from(format!("the bed did not come up: {why}")))?;
-            let start = Instant::now();
-            let outcome = scenario(cluster);
-            eprintln!("{name}: {:.1} s", start.elapsed().as_secs_f64());
-            outcome.map_err(|error| {
-                // At once, and not only when all scenarios have run.
-                eprintln!("{name} failed: {error:#}");
-                Failed::from(format!("{error:#}\n\n{}", cluster.dump()))
-            })
-        })
-    });
-    let conclusion = libtest_mimic::run(&args, trials.collect());
-    let stage = std::mem::replace(&mut *stage.lock().unwrap_or_else(PoisonError::into_inner), Stage::Dark);
-    if let Stage::Lit(cluster) = stage
-        && lifetime == Lifetime::Program
-        && let Err(error) = cluster.down()
-    {
-        eprintln!("the bed is not gone: {error:#}; run `testbed --name e2e down`");
-        return ExitCode::FAILURE;
-    }
-    conclusion.exit_code()
+    play(|lifetime| Cluster::up("e2e", Product::build_with_faults()?, lifetime), SCENARIOS)
 }
