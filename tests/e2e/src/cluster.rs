@@ -1,9 +1,9 @@
 //! A bed with the operator on it, and what a test asks of both.
 
 use std::{
-    cell::RefCell,
     path::PathBuf,
     process::{Command, Output},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -49,12 +49,12 @@ pub struct Cluster {
     product: Product,
     pub(crate) image: (String, String),
     pub(crate) helm: PathBuf,
-    pub(crate) installed: RefCell<Option<Values>>,
+    pub(crate) installed: Mutex<Option<Values>>,
     pristine: Vec<Pristine>,
 }
 
 impl Cluster {
-    /// Boots the bed of that name with [`default_nodes`], or finds it running where it is to be kept.
+    /// Boots the bed of that name (or `E2E_BED`) with [`default_nodes`], or finds it running where it is to be kept.
     ///
     /// # Errors
     /// When the bed does not come up.
@@ -72,6 +72,8 @@ impl Cluster {
         product: Product,
         lifetime: Lifetime,
     ) -> Result<Self> {
+        let other = std::env::var("E2E_BED").ok();
+        let name = other.as_deref().unwrap_or(name);
         let running = || Bed::attach(name).ok().filter(|bed| bed.health().is_ok_and(|health| health.is_good()));
         let reused = if lifetime == Lifetime::Kept { running() } else { None };
         let bed = match reused {
@@ -88,7 +90,7 @@ impl Cluster {
         let image = product.push(&bed)?;
         let helm = testbed::helm(&Cache::locate()?)?.join("helm");
         let pristine = bed.nodes().iter().map(Pristine::of).collect::<Result<_>>()?;
-        Ok(Self { bed, product, image, helm, installed: RefCell::new(None), pristine })
+        Ok(Self { bed, product, image, helm, installed: Mutex::new(None), pristine })
     }
 
     /// The bed.
@@ -135,7 +137,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::fresh`].
     pub fn installed(&self, values: &Values) -> Result<()> {
-        if *self.installed.borrow() == Some(values.clone()) { Ok(()) } else { self.fresh(values) }
+        if self.installed_values().as_ref() == Some(values) { Ok(()) } else { self.fresh(values) }
     }
 
     /// Everything of the operator removed and every node as it was before.
@@ -342,6 +344,14 @@ impl Cluster {
     }
 
     // ---- the command line ----
+
+    /// Puts the operator's command line onto a node, as `/usr/local/bin/registry-mirror`.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn install_command_line(&self, node: &Node) -> Result<()> {
+        node.install_program(&self.product.binary, "registry-mirror")
+    }
 
     /// Runs the operator's command line as the cluster's administrator.
     ///

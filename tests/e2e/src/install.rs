@@ -1,12 +1,13 @@
 //! Installing the operator as users do: with helm.
 
-use std::process::Command;
+use std::{process::Command, sync::PoisonError, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     cluster::{Cluster, succeed},
     product::root,
+    until,
 };
 
 /// The operator's namespace.
@@ -23,15 +24,26 @@ pub struct Values {
     pub restart_policy: &'static str,
     /// A number of nodes, or a percentage.
     pub max_unavailable: &'static str,
+    /// How long an uninstallation waits for the nodes, in seconds; the chart's own value if none is named.
+    pub uninstall_seconds: Option<u32>,
 }
 
 impl Default for Values {
     fn default() -> Self {
-        Self { mode: "Enforce", restart_policy: "Automatic", max_unavailable: "1" }
+        Self { mode: "Enforce", restart_policy: "Automatic", max_unavailable: "1", uninstall_seconds: None }
     }
 }
 
 impl Cluster {
+    /// The values of the release that is installed, if one is.
+    pub(crate) fn installed_values(&self) -> Option<Values> {
+        self.installed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_installed(&self, values: Option<Values>) {
+        *self.installed.lock().unwrap_or_else(PoisonError::into_inner) = values;
+    }
+
     fn helm(&self, args: &[&str]) -> Command {
         let helm = self.helm.to_string_lossy().into_owned();
         let mut command = self.bed().inside([helm.as_str()]);
@@ -53,7 +65,7 @@ impl Cluster {
         let (repository, tag) = &self.image;
         let mut helm = self.helm(&["upgrade", "--install", RELEASE]);
         helm.arg(chart).args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"]);
-        let Values { mode, restart_policy, max_unavailable } = values;
+        let Values { mode, restart_policy, max_unavailable, uninstall_seconds } = values;
         for value in [
             format!("image.repository={repository}"),
             format!("image.tag={tag}"),
@@ -63,10 +75,40 @@ impl Cluster {
         ] {
             helm.args(["--set", &value]);
         }
-        *self.installed.borrow_mut() = None;
+        if let Some(seconds) = uninstall_seconds {
+            helm.args(["--set", &format!("uninstall.timeoutSeconds={seconds}")]);
+        }
+        self.set_installed(None);
         succeed(&mut helm, "helm upgrade --install")?;
-        *self.installed.borrow_mut() = Some(values.clone());
+        self.set_installed(Some(values.clone()));
         Ok(())
+    }
+
+    /// `helm uninstall`, as users do it; returns what helm printed.
+    ///
+    /// # Errors
+    /// When helm fails; the message is its own.
+    pub fn helm_uninstall(&self, args: &[&str]) -> Result<String> {
+        self.set_installed(None);
+        let mut helm = self.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"]);
+        let output = helm.args(args).output().context("helm uninstall could not be started")?;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        ensure!(output.status.success(), "helm uninstall failed ({}): {said}", output.status);
+        Ok(said)
+    }
+
+    /// Follows the log of the Job that helm runs before it removes anything, until the Job ends, and returns it.
+    ///
+    /// # Errors
+    /// When no such log begins within `limit`.
+    pub fn uninstall_log(&self, limit: Duration) -> Result<String> {
+        let hook = "app.kubernetes.io/component=uninstall";
+        until("the first word of the uninstallation", limit, || {
+            let args = ["logs", "--namespace", NAMESPACE, "--selector", hook, "--tail=-1", "--follow", "--timestamps"];
+            // Until the container has been started, kubectl refuses.
+            Ok(self.bed().kubectl(args).ok().filter(|log| !log.is_empty()))
+        })
     }
 
     /// Removes the release and every object of the operator, without its clean-up on the nodes, dead or alive.
@@ -74,7 +116,7 @@ impl Cluster {
     /// # Errors
     /// When helm or kubectl fails.
     pub fn uninstall(&self) -> Result<()> {
-        *self.installed.borrow_mut() = None;
+        self.set_installed(None);
         succeed(
             &mut self.helm(&[
                 "uninstall",

@@ -14,12 +14,13 @@ use crate::{
 /// Where the operator keeps its state.
 const STATE: &str = "/var/lib/registry-mirror-operator";
 
-/// Everything that the operator may write on a host, with the content's hash where it is a file.
-const LISTING: &str = "find /etc/containerd /etc/systemd/system /run/systemd/system /run/systemd/transient \
-    /var/lib/registry-mirror-operator \\( -type f -o -type l -o -type d \\) \
-    -not -path '/run/systemd/transient/*.scope' 2>/dev/null | sort | while read -r path; do \
-    if [ -f \"$path\" ] && [ ! -L \"$path\" ]; then echo \"$path $(sha256sum < \"$path\" | cut -c1-16) $(stat -c '%a %u:%g' \"$path\")\"; \
-    else echo \"$path\"; fi; done";
+/// Everything where the operator may write on a host, and all of /etc beside: kind, mode, owner, a link's target, and
+/// the content's hash where it is a file.
+const LISTING: &str = "set -- /etc /run/systemd/system /run/systemd/transient /var/lib/registry-mirror-operator
+    {
+        find \"$@\" -not -path '/run/systemd/transient/*.scope' -printf '%p %y %m %U:%G %l\\n'
+        find \"$@\" -not -path '/run/systemd/transient/*.scope' -type f -exec sha256sum {} + | sed -E 's/^(.{16})[^ ]* +(.*)$/\\2 sha256:\\1/'
+    } 2>/dev/null | sort";
 
 /// A node before the operator came.
 #[derive(Debug)]
@@ -61,12 +62,25 @@ impl Pristine {
     }
 }
 
-/// A text with one line for each file that the operator may write on a host; equal texts, equal files.
+/// A text with lines for each file that the operator may write on a host; equal texts, equal files.
 ///
 /// # Errors
 /// When the node is off.
 pub fn host_files(node: &Node) -> Result<String> {
     node.sh(LISTING).context("the node's files cannot be listed")
+}
+
+/// Sees that a node's files are as [`host_files`] saw them before.
+///
+/// # Errors
+/// Names each line that is gone (`-`) or new (`+`).
+pub fn same_files(node: &Node, before: &str) -> Result<()> {
+    let now = host_files(node)?;
+    let gone = before.lines().filter(|line| !now.lines().any(|other| other == *line)).map(|line| format!("- {line}"));
+    let new = now.lines().filter(|line| !before.lines().any(|other| other == *line)).map(|line| format!("+ {line}"));
+    let differences: Vec<String> = gone.chain(new).collect();
+    ensure!(differences.is_empty(), "files of {} are not as before:\n{}", node.name(), differences.join("\n"));
+    Ok(())
 }
 
 /// What is left of the guard and of the one restart, one line each; nothing is what it should be.

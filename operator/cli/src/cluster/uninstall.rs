@@ -26,7 +26,7 @@ use crate::exit::Exit;
 #[derive(Debug, Args)]
 pub struct UninstallArgs {
     /// Seconds to wait for the nodes; those that are absent then are named and left behind.
-    #[arg(long, default_value_t = 240)]
+    #[arg(long, default_value_t = 180)]
     timeout: u64,
     #[command(flatten)]
     cluster: ClusterArgs,

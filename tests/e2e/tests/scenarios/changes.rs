@@ -1,15 +1,9 @@
 //! After the first roll-out: files follow every change, and containerd is never restarted again.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use e2e::{Cluster, MIRROR, MIRROR2, RegistryMirror, Values};
+use e2e::{Cluster, MIRROR, MIRROR2, RegistryMirror, Values, during};
 use testbed::{Image, Node};
 
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -54,41 +48,21 @@ pub fn fifty_in_a_row(cluster: &Cluster) -> Result<()> {
     let upstream_before = bed.accesses("docker.io")?.len();
     let lists: [&[&str]; 4] = [&[MIRROR2], &[MIRROR2, MIRROR], &[MIRROR], &[MIRROR, MIRROR2]];
 
-    let done = AtomicBool::new(false);
-    let pulls = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
-    std::thread::scope(|scope| -> Result<()> {
-        for node in cluster.nodes() {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    match pull_anew(node) {
-                        Ok(()) => pulls.fetch_add(1, Ordering::Relaxed),
-                        Err(error) => {
-                            failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
-                            continue;
-                        }
-                    };
-                }
-            });
-        }
-        let applied = (0..50).try_for_each(|number: usize| {
+    let image = |_: &Node, _| Ok("docker.io/library/steady:1".to_owned());
+    let ((), pulls) = during(cluster.nodes(), image, || {
+        (0..50).try_for_each(|number: usize| {
             cluster.apply(&RegistryMirror::new("docker-hub", "docker.io", lists[number % lists.len()]))
-        });
-        done.store(true, Ordering::Relaxed);
-        applied
+        })
     })?;
 
     let last = lists[49 % lists.len()];
     let took = cluster.files("docker.io", Some(last), AT_ONCE)?;
     cluster.programmed("docker-hub", "2/2", Duration::from_secs(15))?;
     cluster.no_restart_since(&before)?;
-    let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let pulls = pulls.into_inner();
-    ensure!(failures.is_empty(), "{} pulls failed, {pulls} did not:\n{}", failures.len(), failures.join("\n"));
-    ensure!(pulls >= 20, "only {pulls} pulls were made during the changes");
+    pulls.all_went_well(20)?;
     let upstream = bed.accesses("docker.io")?.split_off(upstream_before);
     ensure!(upstream.is_empty(), "the upstream was asked: {upstream:?}");
-    eprintln!("50 changes: {pulls} pulls, none failed; the last state stood on both nodes after {took:.0?}");
+    eprintln!("50 changes: {} pulls, none failed; the last state stood on both nodes after {took:.0?}", pulls.asked);
     Ok(())
 }
 
@@ -112,9 +86,4 @@ pub fn fought_over(cluster: &Cluster) -> Result<()> {
     ensure!(cluster.hosts(node, "docker.io")? == Some(Vec::new()), "the file was put right a third time");
     cluster.programmed("docker-hub", "1/2", limit)?;
     cluster.clean()
-}
-
-fn pull_anew(node: &Node) -> Result<()> {
-    node.pull("docker.io/library/steady:1")?;
-    node.remove_image("docker.io/library/steady:1")
 }

@@ -14,6 +14,7 @@ mod power_cut;
 mod restarts;
 mod rollback;
 mod traps;
+mod uninstall;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,9 @@ const SCENARIOS: &[Scenario] = &[
     ("power_cut::agent_killed_after_the_restart_call", power_cut::killed_after_restart_call),
     ("power_cut::power_cut_after_the_rename", power_cut::cut_after_rename),
     ("power_cut::power_cut_after_the_restart_call", power_cut::cut_after_restart_call),
+    ("uninstall::every_node_is_as_it_was", uninstall::as_it_was),
+    ("uninstall::a_node_that_is_away_is_named", uninstall::one_away),
+    ("uninstall::without_hooks_each_node_by_hand", uninstall::by_hand),
 ];
 
 fn main() -> ExitCode {
