@@ -14,6 +14,7 @@ pub mod probe;
 pub mod proof;
 pub mod restart;
 pub mod root;
+pub mod shared;
 pub mod state;
 pub mod systemd;
 pub mod watch;

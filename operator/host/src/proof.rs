@@ -4,7 +4,8 @@
 //! It holds for every version: it sees a colon list that the transfer service takes for one directory (2.1 to 2.4), a
 //! wrong directory, and a daemon that has not restarted since its file changed. `config dump` sees none of these. The
 //! registry is `127.0.0.1:1`, so that no name is looked up and no proxy asked; the answer is 404, so that no image
-//! comes to be. Verified against containerd 1.6.20, 1.7.35, 2.1.9 and 2.4.2: 7 to 15 ms.
+//! comes to be. Where several nodes share the directory each has an address of its own in 127.0.0.0/8, so that none
+//! takes another one's proof away. Verified against containerd 1.6.20, 1.7.35, 2.1.9 and 2.4.2: 7 to 15 ms.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -17,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use registry_mirror_core::digest::Digest;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -27,12 +29,14 @@ use tokio::{
 use crate::{
     cri::{Cri, CriError},
     files::{Attributes, HostWriter, Owner},
+    root::{FileError, HostRoot, Kind},
+    shared,
 };
 
-/// The made-up registry; nothing listens on port 1 of a host's loopback.
-const REGISTRY: &str = "127.0.0.1:1";
-/// Where containerd looks for it first.
-const DIRECTORY: &str = "127.0.0.1_1_";
+/// The port of the made-up registry; nothing listens there on a host's loopback.
+const PORT: u16 = 1;
+/// Begins a proof's file.
+const FIRST_LINE: &str = "# registry-mirror-operator: a self-test, removed within seconds.";
 /// All of a proof, both attempts together.
 const LIMIT: Duration = Duration::from_secs(5);
 /// A request head is a few hundred bytes.
@@ -70,14 +74,20 @@ impl From<ProofResult> for registry_mirror_core::observed::Proof {
 
 /// Asks the containerd behind `cri` whether it reads `certs_d` (a host path). Takes 5 s at most.
 ///
-/// Writes `certs_d/127.0.0.1_1_/hosts.toml` and removes it again; what a proof that was cut short left there is
+/// Writes `hosts.toml` in the [`directory`] of the made-up registry and removes it again; what a proof that was cut short left there is
 /// replaced by the next one.
 pub async fn prove(writer: &HostWriter, certs_d: &Path, cri: &Cri) -> ProofResult {
     let until = Instant::now() + LIMIT;
-    let directory = certs_d.join(DIRECTORY);
-    let result = match attempt(writer, &directory, cri, until).await {
-        // Once more: where several nodes share one certs.d, another one's proof may have replaced our file.
-        ProofResult::NotEffective { .. } if Instant::now() < until => attempt(writer, &directory, cri, until).await,
+    let address = match address(writer.root(), certs_d) {
+        Ok(address) => address,
+        Err(error) => return ProofResult::Failed { why: error.to_string() },
+    };
+    let directory = certs_d.join(directory_name(address));
+    let result = match attempt(writer, &directory, address, cri, until).await {
+        // Once more: `node apply` by hand may have proved at the same moment.
+        ProofResult::NotEffective { .. } if Instant::now() < until => {
+            attempt(writer, &directory, address, cri, until).await
+        }
         other => other,
     };
     match remove(writer, &directory) {
@@ -89,7 +99,7 @@ pub async fn prove(writer: &HostWriter, certs_d: &Path, cri: &Cri) -> ProofResul
     }
 }
 
-async fn attempt(writer: &HostWriter, directory: &Path, cri: &Cri, until: Instant) -> ProofResult {
+async fn attempt(writer: &HostWriter, directory: &Path, registry: Ipv4Addr, cri: &Cri, until: Instant) -> ProofResult {
     let failed = |why: String| ProofResult::Failed { why };
     let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await {
         Ok(listener) => listener,
@@ -108,7 +118,7 @@ async fn attempt(writer: &HostWriter, directory: &Path, cri: &Cri, until: Instan
     server.spawn(serve(listener, nonce.clone(), Arc::clone(&arrived)));
 
     let started = Instant::now();
-    let reference = format!("{REGISTRY}/proof/{nonce}:x");
+    let reference = format!("{registry}:{PORT}/proof/{nonce}:x");
     let answer = cri.pull_image(&reference, until.saturating_duration_since(started)).await;
     let took = started.elapsed();
     server.shutdown().await;
@@ -124,7 +134,7 @@ async fn attempt(writer: &HostWriter, directory: &Path, cri: &Cri, until: Instan
 }
 
 fn write(writer: &HostWriter, directory: &Path, address: SocketAddr) -> Result<(), String> {
-    let sentence = |error: crate::root::FileError| error.to_string();
+    let sentence = |error: FileError| error.to_string();
     if let Some(certs_d) = directory.parent() {
         writer.create_dir(certs_d, 0o755).map_err(sentence)?;
     }
@@ -135,7 +145,7 @@ fn write(writer: &HostWriter, directory: &Path, address: SocketAddr) -> Result<(
 }
 
 fn remove(writer: &HostWriter, directory: &Path) -> Result<(), String> {
-    let sentence = |error: crate::root::FileError| error.to_string();
+    let sentence = |error: FileError| error.to_string();
     writer.remove(&directory.join("hosts.toml")).map_err(sentence)?;
     writer.remove_dir_if_empty(directory).map_err(sentence)?;
     Ok(())
@@ -144,8 +154,7 @@ fn remove(writer: &HostWriter, directory: &Path) -> Result<(), String> {
 /// The host is `server` too, so that containerd asks nobody else afterwards.
 fn hosts_toml(address: SocketAddr) -> String {
     format!(
-        "# registry-mirror-operator: a self-test, removed within seconds.\nserver = \"http://{address}\"\n\n\
-         [host.\"http://{address}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
+        "{FIRST_LINE}\nserver = \"http://{address}\"\n\n[host.\"http://{address}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
     )
 }
 
@@ -200,16 +209,54 @@ fn is_ours(request: &[u8], nonce: &str) -> bool {
     words.next().is_some_and(|target| target.starts_with(&format!("/v2/proof/{nonce}/manifests/")))
 }
 
-/// The directory that a proof makes for a moment, for those who look at certs.d meanwhile.
-#[must_use]
-pub fn is_proof_directory(certs_d_entry: &str) -> bool {
-    certs_d_entry == DIRECTORY
+/// The address of the made-up registry on this node.
+fn address(root: &HostRoot, certs_d: &Path) -> Result<Ipv4Addr, FileError> {
+    match shared::may_be_shared(root, certs_d)? {
+        true => Ok(own_address(&shared::node_name(root)?)),
+        false => Ok(Ipv4Addr::LOCALHOST),
+    }
+}
+
+/// One of sixteen million; where two nodes hit the same, a proof is at worst asked for again.
+fn own_address(node: &str) -> Ipv4Addr {
+    let digest = Digest::of(node.as_bytes());
+    let byte = |at: usize| digest.as_str().get(at..at + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+    let byte = |at: usize| byte(at).unwrap_or_default();
+    // neither 127.0.0.0/16, where name servers listen, nor a broadcast address
+    Ipv4Addr::new(127, byte(0).max(1), byte(2), byte(4).clamp(1, 254))
+}
+
+/// Where containerd looks for the made-up registry first.
+fn directory_name(address: Ipv4Addr) -> String {
+    format!("{address}_{PORT}_")
 }
 
 /// Where the proof writes below a certs.d.
-#[must_use]
-pub fn directory(certs_d: &Path) -> PathBuf {
-    certs_d.join(DIRECTORY)
+///
+/// # Errors
+/// On what the kernel says.
+pub fn directory(root: &HostRoot, certs_d: &Path) -> Result<PathBuf, FileError> {
+    Ok(certs_d.join(directory_name(address(root, certs_d)?)))
+}
+
+/// What proofs that were cut off have left in a certs.d, on whichever node.
+///
+/// # Errors
+/// On what the kernel says.
+pub fn left_behind(root: &HostRoot, certs_d: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut left = Vec::new();
+    for entry in root.read_dir(certs_d)?.unwrap_or_default() {
+        let name = entry.name.to_string_lossy();
+        let of_proof = entry.kind == Kind::Directory && name.starts_with("127.") && name.ends_with("_1_");
+        if of_proof {
+            let directory = certs_d.join(&entry.name);
+            let hosts = root.read(&directory.join("hosts.toml"))?;
+            if hosts.is_none_or(|content| content.starts_with(FIRST_LINE.as_bytes())) {
+                left.push(directory);
+            }
+        }
+    }
+    Ok(left)
 }
 
 #[cfg(test)]
@@ -223,6 +270,15 @@ mod tests {
         assert!(!is_ours(head, "00fe"));
         assert!(!is_ours(b"HEAD /v2/ HTTP/1.1\r\nX: /v2/proof/00ff/manifests/x\r\n\r\n", "00ff"));
         assert!(!is_ours(b"", "00ff"));
+    }
+
+    #[test]
+    fn nodes_have_addresses_of_their_own() {
+        let addresses: std::collections::BTreeSet<_> =
+            (0..100).map(|number| own_address(&format!("kind-worker{number}"))).collect();
+        assert_eq!(addresses.len(), 100);
+        assert!(addresses.iter().all(|address| address.is_loopback() && *address != Ipv4Addr::LOCALHOST));
+        assert_eq!(own_address("kind-worker"), own_address("kind-worker"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod walk;
 use std::{
     ffi::OsString,
     os::{
-        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::{Component, Path, PathBuf},
@@ -197,6 +197,28 @@ impl HostRoot {
             Place::Found { path, .. } => Ok(Some(path)),
             Place::Absent { .. } => Ok(None),
         }
+    }
+
+    /// Names the mount that the path lies on, as `/proc/self/mountinfo` numbers them; `None` where nothing stands at
+    /// the path or the kernel does not tell. The file system alone does not say it: a directory that is bound to another
+    /// place has the same one there.
+    ///
+    /// # Errors
+    /// As [`stat`](Self::stat).
+    pub fn mount(&self, path: &Path) -> Result<Option<u64>, FileError> {
+        let fail = |reason| FileError::new(path, Action::Stat, reason);
+        let Some(file) = self.open_beneath(path, OFlags::PATH).map_err(fail)? else { return Ok(None) };
+        // statx tells it from Linux 5.8 on, this file from 3.15 on
+        let info = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+        let info = std::fs::read_to_string(info).unwrap_or_default();
+        let number = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+        Ok(number.and_then(|number| number.trim().parse().ok()))
+    }
+
+    /// Opens a file for reading alone, to lock it; `None` where nothing stands at the path.
+    pub(crate) fn open_to_lock(&self, path: &Path) -> Result<Option<OwnedFd>, FileError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+        self.open_beneath(path, flags).map_err(|reason| FileError::new(path, Action::Lock, reason))
     }
 
     /// The host paths that match, as containerd finds them: Go's `filepath.Glob`, names sorted within each directory,

@@ -16,7 +16,10 @@ use jiff::Timestamp;
 use registry_mirror_core::{
     config_toml::MigratedRegistry,
     digest::Digest,
-    plan::files::{Backup, OwnedDirectory, Ownership, Superseded},
+    plan::{
+        files::{Backup, OwnedDirectory, Ownership, Superseded},
+        shared,
+    },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -27,7 +30,7 @@ use crate::{
 
 pub use backups::StoredBackup;
 pub use document::Loaded;
-pub(crate) use document::{load, save};
+pub(crate) use document::{PRIVATE, load, save};
 pub use restarts::{FailedPlan, Restarts};
 
 /// Where it lies, beneath the host's root; mode 0700.
@@ -41,6 +44,7 @@ const EDITS_VERSION: u32 = 1;
 #[derive(Debug, Clone)]
 pub struct StateDir {
     writer: HostWriter,
+    path: PathBuf,
 }
 
 /// An edit of containerd's configuration that is in force, for the day on which it is taken back.
@@ -73,16 +77,28 @@ impl StateDir {
     /// # Errors
     /// Where it cannot be made or something else stands there.
     pub fn open(writer: &HostWriter) -> Result<Self, FileError> {
-        let path = Path::new(STATE_DIR);
+        Self::at(writer, Path::new(STATE_DIR))
+    }
+
+    /// The part of it that several nodes have in common, because they share `certs_d`: what is ours there and the
+    /// copies of what was there before. Whoever writes next finds it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of_shared(writer: &HostWriter, certs_d: &Path) -> Result<Self, FileError> {
+        Self::at(writer, &certs_d.join(shared::DIRECTORY))
+    }
+
+    fn at(writer: &HostWriter, path: &Path) -> Result<Self, FileError> {
         writer.create_dir(path, 0o700)?;
         writer.set_dir_mode(path, 0o700)?;
-        Ok(Self { writer: writer.clone() })
+        Ok(Self { writer: writer.clone(), path: path.to_owned() })
     }
 
     /// Its host path.
     #[must_use]
     pub fn path(&self) -> &Path {
-        Path::new(STATE_DIR)
+        &self.path
     }
 
     /// What writes it.
@@ -107,10 +123,11 @@ impl StateDir {
             let Some(backup) = &owned.backup else { continue };
             if self.backup(&backup.id)?.is_none() {
                 warnings.push(format!(
-                    "backup {} of {}/{name}/hosts.toml is gone from {STATE_DIR}/backups; what stood there before the \
-                     operator cannot be put back",
+                    "backup {} of {}/{name}/hosts.toml is gone from {}/backups; what stood there before the operator \
+                     cannot be put back",
                     backup.id,
-                    certs_d.display()
+                    certs_d.display(),
+                    self.path.display()
                 ));
                 owned.backup = None;
             }

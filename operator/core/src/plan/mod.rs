@@ -6,5 +6,6 @@ pub mod config;
 pub mod files;
 pub mod migrated;
 pub mod rewrites;
+pub mod shared;
 
 pub use config::{ConfigPlan, PlanHash, plan_config};

@@ -25,4 +25,20 @@ proptest! {
         let (fitted, _) = fit(&file, version);
         prop_assert_eq!(fit(&fitted, version), (fitted.clone(), Vec::new()));
     }
+
+    /// Where nodes share one certs.d the file is rendered for the oldest of them.
+    #[test]
+    fn a_file_for_an_old_release_says_the_same_to_a_newer_one(
+        file in file(),
+        versions in (select(VERSIONS.to_vec()), select(VERSIONS.to_vec())),
+    ) {
+        let (old, new) = (versions.0.min(versions.1), versions.0.max(versions.1));
+        let rendered = render(&file, old);
+        let (fitted, _) = fit(&file, old);
+        prop_assume!(!fitted.hosts.is_empty() || accepts_file_without_hosts(old));
+        // What 1.x reads of such a host is nothing to 2.x: `Readers::obstacle` keeps it from being written.
+        prop_assume!(old.is_v1() == new.is_v1() || !fitted.hosts.iter().any(|host| host.url.contains('[')));
+        prop_assert_eq!(parse(&rendered.text, new), Ok(fitted.clone()));
+        prop_assert_eq!(fit(&fitted, new), (fitted, Vec::new()));
+    }
 }
