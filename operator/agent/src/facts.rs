@@ -83,6 +83,8 @@ pub struct PlanFacts {
 pub enum Verdict {
     /// As the bundle wants it.
     Ready,
+    /// Another node writes the directory for this one too.
+    Shared(String),
     /// containerd must restart once and may not yet.
     RestartPending,
     /// The restart failed and was undone.
@@ -103,6 +105,14 @@ pub enum Verdict {
     BundleUnknown(String),
     /// The node is as it was before.
     Restored(String),
+}
+
+impl Verdict {
+    /// Whether the node pulls as the bundle wants it.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready | Self::Shared(_))
+    }
 }
 
 /// Whether containerd was seen to read the directory.

@@ -109,6 +109,7 @@ fn truncated(mut message: String) -> String {
 const fn reason_of(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Ready => reason::READY,
+        Verdict::Shared(_) => reason::SHARED,
         Verdict::RestartPending => reason::RESTART_PENDING,
         Verdict::RestartFailed(_) => reason::RESTART_FAILED,
         Verdict::Unsupported(_) => reason::UNSUPPORTED,
@@ -125,6 +126,7 @@ const fn reason_of(verdict: &Verdict) -> &'static str {
 fn ready(verdict: &Verdict) -> Said {
     let (status, message) = match verdict {
         Verdict::Ready => ("True", "containerd pulls through the mirrors.".to_owned()),
+        Verdict::Shared(who) => ("True", who.clone()),
         Verdict::RestartPending => {
             ("False", "The files are in place; containerd reads them after its one restart.".to_owned())
         }
@@ -317,6 +319,14 @@ mod tests {
         let pending = status.conditions.iter().find(|c| c.type_ == condition::RESTART_PENDING).expect("set");
         assert_eq!(pending.message, "no config_path is set. Plan p1 waits for its turn.");
         assert_eq!(status.summary.and_then(|summary| summary.reason).as_deref(), Some("RestartPending"));
+    }
+
+    #[test]
+    fn a_node_that_stands_by_is_ready_and_says_why_it_writes_nothing() {
+        let status = status(&facts(Verdict::Shared("node a writes it".to_owned())), None, at(1_000));
+        let ready = status.conditions.iter().find(|c| c.type_ == condition::READY).expect("set");
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", reason::SHARED));
+        assert_eq!(status.summary.and_then(|summary| summary.reason).as_deref(), Some(reason::SHARED));
     }
 
     #[test]

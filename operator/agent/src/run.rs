@@ -161,7 +161,7 @@ fn nothing_to_work_from() -> Facts {
 
 /// A bundle that cannot be used is what a person must know first, unless the node has a trouble of its own.
 fn with_complaint(mut facts: Facts, complaint: Option<String>) -> Facts {
-    if let (Some(why), Verdict::Ready) = (complaint, &facts.verdict) {
+    if let Some(why) = complaint.filter(|_| facts.verdict.is_ready()) {
         facts.verdict = Verdict::BundleUnknown(why);
     }
     facts
@@ -169,7 +169,7 @@ fn with_complaint(mut facts: Facts, complaint: Option<String>) -> Facts {
 
 fn publish(out: &watch::Sender<Option<Facts>>, facts: Facts, metrics: &Metrics) {
     metrics.passes.inc();
-    metrics.ready.set(i64::from(facts.verdict == Verdict::Ready));
+    metrics.ready.set(i64::from(facts.verdict.is_ready()));
     metrics.effective.set(i64::from(facts.effective == Effective::Yes));
     out.send_if_modified(|current| {
         let changed = current.as_ref() != Some(&facts);
@@ -188,7 +188,7 @@ fn log_verdict(facts: &Facts) {
         Verdict::Ready => tracing::info!(registries = facts.registries.len(), "containerd pulls through the mirrors"),
         Verdict::RestartPending => tracing::info!("containerd must restart once; waiting for approval"),
         Verdict::DryRun => tracing::info!("dry run: the plan is reported and nothing is touched"),
-        Verdict::Restored(what) => tracing::info!("{what}"),
+        Verdict::Restored(what) | Verdict::Shared(what) => tracing::info!("{what}"),
         Verdict::RestartFailed(why)
         | Verdict::Unsupported(why)
         | Verdict::ConfigBroken(why)

@@ -188,6 +188,19 @@ pub fn neighbours(root: &HostRoot, certs_d: &Path, node: &str) -> Result<Vec<Nei
     Ok(found.into_values().collect())
 }
 
+/// Whether this node has joined those who share a directory, or is the last one that could remove what they left.
+///
+/// # Errors
+/// On what the kernel says.
+pub fn has_part(root: &HostRoot, certs_d: &Path) -> Result<bool, FileError> {
+    let node = node_name(root)?;
+    if root.stat(&record(certs_d, &node))?.is_some() {
+        return Ok(true);
+    }
+    let is_there = root.stat(&certs_d.join(DIRECTORY))?.is_some();
+    Ok(is_there && neighbours(root, certs_d, &node)?.is_empty())
+}
+
 /// The names of the other nodes that still need the files of a directory.
 ///
 /// # Errors
@@ -209,7 +222,7 @@ pub enum Leaving {
 #[derive(Debug)]
 pub struct Farewell {
     certs_d: PathBuf,
-    _ownership: Option<Lock>,
+    _ownership: Option<OwnedFd>,
 }
 
 /// Takes this node's record away and says whether the others still need the files. The record goes first, so that of
@@ -227,16 +240,13 @@ pub fn leave(writer: &HostWriter, certs_d: &Path, staying: Staying) -> Result<Le
         return Ok(Leaving::Stay(stay));
     }
     let path = certs_d.join(DIRECTORY).join(OWNER_LOCK);
-    if root.stat(&certs_d.join(DIRECTORY))?.is_none() {
-        return Ok(Leaving::Last(Farewell { certs_d: certs_d.to_owned(), _ownership: None }));
-    }
-    let mut lock = Lock::open(writer, path)?;
-    match lock.take(writer)? {
-        true => Ok(Leaving::Last(Farewell { certs_d: certs_d.to_owned(), _ownership: Some(lock) })),
+    let farewell = |ownership| Farewell { certs_d: certs_d.to_owned(), _ownership: ownership };
+    // For reading: its end must not wake this node's own agent, which would put the node back again.
+    let Some(file) = root.open_to_lock(&path)? else { return Ok(Leaving::Last(farewell(None))) };
+    match lock(&path, &file, FlockOperation::NonBlockingLockExclusive)? {
+        true => Ok(Leaving::Last(farewell(Some(file)))),
         // By this node's own agent, while somebody puts the node back by hand: the host's lock keeps the two apart.
-        false if owner.as_deref() == Some(node.as_str()) => {
-            Ok(Leaving::Last(Farewell { certs_d: certs_d.to_owned(), _ownership: None }))
-        }
+        false if owner.as_deref() == Some(node.as_str()) => Ok(Leaving::Last(farewell(None))),
         // By one that has joined at this moment.
         false => Ok(Leaving::Stay(vec![owner.unwrap_or_else(|| "another node".to_owned())])),
     }

@@ -9,22 +9,17 @@ use jiff::Timestamp;
 use registry_mirror_core::{
     bundle::{Bundle, Entry},
     containerd::Version,
-    desired::{Note, Target, desired},
+    desired::{Note, Target as Reader, desired},
     health::{Health, drained},
     plan::{
         claims::Claims,
         files::{DesiredRegistry, FilesPlan, Finding, GRACE, Input, Ownership, What, plan_files},
         migrated,
+        shared::Readers,
     },
     registry::RegistryName,
 };
-use registry_mirror_host::{
-    certs_d,
-    files::{HostWriter, WriteScope},
-    observe::claims::claims,
-    root::HostRoot,
-    state::{STATE_DIR, StateDir},
-};
+use registry_mirror_host::{certs_d, observe::claims::claims, root::HostRoot, state::StateDir};
 
 use super::migrate::Carried;
 use crate::{
@@ -49,17 +44,27 @@ pub struct Applied {
     pub error: Option<String>,
 }
 
-/// Makes certs.d hold what the slice wants, and nothing of ours besides.
+/// Whose files are wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The containerd of this node.
+    pub own: Version,
+    /// All that read the files.
+    pub readers: Readers,
+    /// certs.d.
+    pub directory: &'a Path,
+}
+
+/// Makes certs.d hold what the slice wants, and nothing of ours besides. `records` tells what of it is ours.
 pub fn apply_files(
-    writer: &HostWriter,
+    records: &StateDir,
     slice: &Bundle,
-    version: Version,
-    directory: &Path,
+    target: Target<'_>,
     health: &HealthMap,
     carried: &Carried,
 ) -> Applied {
-    let Wishes { mut applied, wanted, on_hold } = wishes(slice, version, directory, health, carried);
-    match put_in_place(writer, directory, &wanted, &on_hold, carried) {
+    let Wishes { mut applied, wanted, on_hold } = wishes(slice, target, health, carried);
+    match put_in_place(records, target.directory, &wanted, &on_hold, carried) {
         Ok((findings, changes)) => {
             applied.changes = changes;
             applied.heed(&findings);
@@ -74,29 +79,24 @@ pub fn apply_files(
     applied
 }
 
-/// What [`apply_files`] would do; nothing is written.
+/// What [`apply_files`] would do; nothing is written. `records` is `None` where nothing was recorded yet.
 ///
 /// # Errors
 /// A sentence, where the host cannot be read.
 pub fn plan_only(
     root: &HostRoot,
+    records: Option<&StateDir>,
     slice: &Bundle,
-    version: Version,
-    directory: &Path,
+    target: Target<'_>,
     health: &HealthMap,
     carried: &Carried,
 ) -> Result<(Applied, FilesPlan), String> {
-    let Wishes { mut applied, wanted, on_hold } = wishes(slice, version, directory, health, carried);
-    // Opening the state directory would make it.
-    let ownership = match root.stat(Path::new(STATE_DIR)).map_err(|error| error.to_string())? {
+    let Wishes { mut applied, wanted, on_hold } = wishes(slice, target, health, carried);
+    let ownership = match records {
         None => Ownership::default(),
-        Some(_) => {
-            let writer = HostWriter::new(root.clone(), WriteScope::state_only());
-            let state = StateDir::open(&writer).map_err(|error| error.to_string())?;
-            state.ownership(directory).map_err(|error| error.to_string())?.0
-        }
+        Some(records) => records.ownership(target.directory).map_err(|error| error.to_string())?.0,
     };
-    let plan = decide(root, &ownership, directory, &wanted, &on_hold, carried)?;
+    let plan = decide(root, &ownership, target.directory, &wanted, &on_hold, carried)?;
     applied.heed(&plan.findings);
     Ok((applied, plan))
 }
@@ -127,7 +127,9 @@ struct Wishes {
     on_hold: BTreeSet<RegistryName>,
 }
 
-fn wishes(slice: &Bundle, version: Version, directory: &Path, health: &HealthMap, carried: &Carried) -> Wishes {
+fn wishes(slice: &Bundle, target: Target<'_>, health: &HealthMap, carried: &Carried) -> Wishes {
+    let Target { own, readers, directory } = target;
+    let version = readers.oldest;
     let mut applied = Applied::default();
     let mut wanted: Vec<DesiredRegistry> = Vec::new();
     let mut on_hold: BTreeSet<RegistryName> = BTreeSet::new();
@@ -140,10 +142,13 @@ fn wishes(slice: &Bundle, version: Version, directory: &Path, health: &HealthMap
         }
         if entry.suspend {
             on_hold.insert(entry.registry.clone());
+        } else if let Some(why) = readers.obstacle(entry) {
+            facts.error = Some(why);
+            on_hold.insert(entry.registry.clone());
         } else {
-            match desired(entry, &slice.blobs, Target { version, certs_dir: directory }, &drained) {
+            match desired(entry, &slice.blobs, Reader { version, certs_dir: directory }, &drained) {
                 Ok(found) => {
-                    note(&found.notes, entry, &mut facts, &mut applied.credentials_unusable);
+                    note(&found.notes, entry, own, &mut facts, &mut applied.credentials_unusable);
                     wanted.push(migrated::beneath(found, entry, &carried.registries, version));
                 }
                 Err(error) => {
@@ -171,7 +176,7 @@ fn wishes(slice: &Bundle, version: Version, directory: &Path, health: &HealthMap
 }
 
 /// Whether a mirror is in use, and what is wrong with it.
-fn in_use(health: &Health, drained: bool) -> (MirrorUse, Option<String>) {
+pub(super) fn in_use(health: &Health, drained: bool) -> (MirrorUse, Option<String>) {
     match health {
         Health::Unknown => (MirrorUse::Unknown, None),
         Health::Alive => (MirrorUse::Active, None),
@@ -187,22 +192,21 @@ fn in_use(health: &Health, drained: bool) -> (MirrorUse, Option<String>) {
 }
 
 fn put_in_place(
-    writer: &HostWriter,
+    records: &StateDir,
     directory: &Path,
     wanted: &[DesiredRegistry],
     on_hold: &BTreeSet<RegistryName>,
     carried: &Carried,
 ) -> Result<(Vec<Finding>, u64), String> {
-    let state = StateDir::open(writer).map_err(|error| error.to_string())?;
-    let (ownership, warnings) = state.ownership(directory).map_err(|error| error.to_string())?;
+    let (ownership, warnings) = records.ownership(directory).map_err(|error| error.to_string())?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let plan = decide(writer.root(), &ownership, directory, wanted, on_hold, carried)?;
+    let plan = decide(records.writer().root(), &ownership, directory, wanted, on_hold, carried)?;
     for op in &plan.ops {
         tracing::info!("{}", op.describe(directory));
     }
-    certs_d::apply(&state, directory, &plan).map_err(|error| error.to_string())?;
+    certs_d::apply(records, directory, &plan).map_err(|error| error.to_string())?;
     Ok((plan.findings, plan.ops.len() as u64))
 }
 
@@ -244,7 +248,7 @@ pub fn not_applied(slice: &Bundle, why: &str) -> Vec<RegistryFacts> {
     slice.entries.iter().map(with_reason).collect()
 }
 
-fn registry_facts(entry: &Entry) -> RegistryFacts {
+pub(super) fn registry_facts(entry: &Entry) -> RegistryFacts {
     RegistryFacts {
         registry: entry.registry.to_string(),
         object: entry.object.clone(),
@@ -258,10 +262,34 @@ fn registry_facts(entry: &Entry) -> RegistryFacts {
     }
 }
 
-fn note(notes: &[Note], entry: &Entry, facts: &mut RegistryFacts, credentials_unusable: &mut Vec<String>) {
+/// What must be said of an entry's credentials on a node with this containerd.
+pub(super) fn credentials_not_forwarded(
+    slice: &Bundle,
+    entry: &Entry,
+    version: Version,
+    directory: &Path,
+) -> Vec<String> {
+    let found = desired(entry, &slice.blobs, Reader { version, certs_dir: directory }, &BTreeSet::new());
+    let (mut said, mut facts) = (Vec::new(), registry_facts(entry));
+    if let Ok(found) = found {
+        note(&found.notes, entry, version, &mut facts, &mut said);
+    }
+    said
+}
+
+fn note(
+    notes: &[Note],
+    entry: &Entry,
+    own: Version,
+    facts: &mut RegistryFacts,
+    credentials_unusable: &mut Vec<String>,
+) {
     for note in notes {
         match note {
-            Note::CredentialsNotForwarded { .. } => {
+            // The file is the same for all releases; who forwards what it says is up to each.
+            Note::CredentialsNotForwarded { .. } if own.forwards_authorization_to_token_server() => {}
+            Note::CredentialsNotForwarded { url, .. } => {
+                let note = Note::CredentialsNotForwarded { url: url.clone(), version: own };
                 credentials_unusable.push(format!("RegistryMirror/{}: {note}.", entry.object));
             }
             Note::Omitted(_)

@@ -13,6 +13,7 @@ mod restart;
 mod restore;
 mod rewrites;
 mod settle;
+mod shared;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,6 +23,7 @@ use std::{
 use jiff::Timestamp;
 use registry_mirror_core::{
     bundle::{Bundle, Mode},
+    containerd::Version,
     digest::Digest,
     plan::{ConfigPlan, config::DEFAULT_DIRECTORY, rewrites::OwnEdit},
 };
@@ -31,6 +33,7 @@ use registry_mirror_host::{
     lock::HostLock,
     observe::daemon::DEFAULT_CONFIG,
     root::HostRoot,
+    shared::Share,
     state::{STATE_DIR, StateDir},
     systemd::Systemd,
     watch::Watch,
@@ -38,9 +41,10 @@ use registry_mirror_host::{
 use thiserror::Error;
 
 use self::{
-    files::{Applied, apply_files},
+    files::{Applied, Target, apply_files},
     look::{Asking, Look, Proved, look},
-    migrate::carried,
+    migrate::{Carried, carried},
+    shared::{Role, forbids_migration, stand_by},
 };
 pub use self::{
     look::plan_facts,
@@ -92,6 +96,8 @@ pub struct Node {
     health: Arc<HealthMap>,
     /// Files of ours that others changed since this process has started, the last few.
     drift: Vec<DriftFacts>,
+    /// The part in a directory that other nodes have too.
+    share: Option<Share>,
 }
 
 impl Node {
@@ -113,6 +119,7 @@ impl Node {
             unsettled: true,
             health: Arc::default(),
             drift: Vec::new(),
+            share: None,
         })
     }
 
@@ -225,6 +232,7 @@ impl Node {
     async fn dry_run(&mut self, slice: &Bundle, facts: &mut Facts) {
         facts.verdict = Verdict::DryRun;
         self.look = None;
+        self.share = None;
         match self.look_now(Asking::Forbidden).await {
             Ok(look) => {
                 facts.containerd = Some(look.containerd.clone());
@@ -247,12 +255,15 @@ impl Node {
         if self.unsettled
             && let Err(why) = self.settle(metrics).await
         {
+            // Whoever does not get as far as the files lets another node write them, where there is one.
+            self.share = None;
             facts.verdict = Verdict::RestartFailed(why);
             return;
         }
         if self.look.is_none()
             && let Err(why) = self.look_now(Asking::Allowed).await
         {
+            self.share = None;
             facts.verdict = Verdict::ObserveFailed(why);
             facts.registries = files::not_applied(slice, "containerd could not be looked at");
             return;
@@ -270,30 +281,49 @@ impl Node {
         facts.containerd = Some(look.containerd.clone());
         facts.plan = Some(look.plan_facts());
         facts.effective = look.effective();
-        match &look.plan {
-            ConfigPlan::Unsupported { reason } => {
-                facts.verdict = match look.config_readable {
-                    true => Verdict::Unsupported(reason.clone()),
-                    false => Verdict::ConfigBroken(reason.clone()),
-                };
-                facts.registries = files::not_applied(slice, reason);
-                return;
+        let forbidden = match &look.plan {
+            ConfigPlan::Unsupported { reason } => Some(match look.config_readable {
+                true => Verdict::Unsupported(reason.clone()),
+                false => Verdict::ConfigBroken(reason.clone()),
+            }),
+            plan @ (ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } | ConfigPlan::Migrate { .. }) => {
+                match forbids_migration(&self.root, plan) {
+                    Ok(why) => why.map(Verdict::Unsupported),
+                    Err(error) => Some(Verdict::ObserveFailed(error.to_string())),
+                }
             }
-            ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } | ConfigPlan::Migrate { .. } => {}
+        };
+        if let Some(verdict) = forbidden {
+            if let Verdict::Unsupported(why) | Verdict::ConfigBroken(why) | Verdict::ObserveFailed(why) = &verdict {
+                facts.registries = files::not_applied(slice, why);
+            }
+            facts.verdict = verdict;
+            self.share = None;
+            return;
         }
+        let (version, needs_restart) = (look.version, look.plan.needs_restart());
         let (config_file, directory) = self.places();
         let writer = self.writer_for(&config_file, &directory);
-        let needs_restart = look.plan.needs_restart();
-        let carried = match carried(&self.root, &look.plan) {
-            Ok(carried) => carried,
+        let role = match self.role(&writer, &directory, version) {
+            Ok(role) => role,
             Err(error) => {
                 facts.verdict = Verdict::ApplyFailed(error.to_string());
-                facts.registries = files::not_applied(slice, "the record of earlier edits could not be read");
+                facts.registries = files::not_applied(slice, "who writes the directory could not be found out");
                 return;
             }
         };
-        let Applied { registries, conflicts, credentials_unusable, drift, changes, error } =
-            apply_files(&writer, slice, look.version, &directory, &self.health, &carried);
+        let applied = match &role {
+            Role::StandBy(record) => Ok(stand_by(slice, record.as_ref(), version, &directory, &self.health)),
+            Role::Alone | Role::Writer(_) => self.write_files(&writer, &directory, version, &role, slice),
+        };
+        let Applied { registries, conflicts, credentials_unusable, drift, changes, error } = match applied {
+            Ok(applied) => applied,
+            Err(error) => {
+                facts.verdict = Verdict::ApplyFailed(error.to_string());
+                facts.registries = files::not_applied(slice, "the records of earlier work could not be read");
+                return;
+            }
+        };
         for (path, what) in drift {
             tracing::warn!("{what}");
             self.note_drift(&path, what);
@@ -302,13 +332,34 @@ impl Node {
         facts.registries = registries;
         facts.conflicts = conflicts;
         facts.credentials_unusable = credentials_unusable;
-        if let Some(error) = error {
+        let told = self.tell(&writer, &directory, &role, slice, &facts.registries).map_err(|error| error.to_string());
+        if let Some(error) = error.or(told.err()) {
             facts.verdict = Verdict::ApplyFailed(error);
             return;
         }
         if needs_restart && !slice.entries.is_empty() {
             self.restart_if_allowed(&writer, leave, metrics, facts).await;
         }
+        if let (Verdict::Ready, Role::StandBy(record)) = (&facts.verdict, &role) {
+            facts.verdict = Verdict::Shared(shared::sentence(record.as_ref(), &directory));
+        }
+    }
+
+    fn write_files(
+        &self,
+        writer: &HostWriter,
+        directory: &Path,
+        own: Version,
+        role: &Role,
+        slice: &Bundle,
+    ) -> Result<Applied, FileError> {
+        let carried = match &self.look {
+            Some(look) => carried(&self.root, &look.plan)?,
+            None => Carried::default(),
+        };
+        let records = role.records(writer, directory)?;
+        let target = Target { own, readers: role.readers(own), directory };
+        Ok(apply_files(&records, slice, target, &self.health, &carried))
     }
 
     async fn look_now(&mut self, asking: Asking) -> Result<&Look, String> {

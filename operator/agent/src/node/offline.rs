@@ -7,7 +7,7 @@ use registry_mirror_core::{
     bundle::Bundle,
     containerd::Version,
     observed::Observed,
-    plan::{ConfigPlan, plan_config},
+    plan::{ConfigPlan, plan_config, shared::Readers},
 };
 use registry_mirror_host::{
     files::{HostWriter, WriteScope},
@@ -22,7 +22,7 @@ use registry_mirror_host::{
 
 use super::{
     NodeError,
-    files::{self, Applied, apply_files},
+    files::{self, Applied, Target, apply_files},
     look::{plan_facts, today},
     migrate::carried,
     place::{Daemon, place_edit},
@@ -114,8 +114,9 @@ impl Offline {
         let _lock = HostLock::acquire(&state, "node apply").map_err(|error| failed(error.to_string()))?;
         self.refuse_unsettled(&writer).map_err(failed)?;
         let carried = carried(&self.root, &plan).map_err(|error| failed(error.to_string()))?;
+        let target = Target { own: self.version, readers: Readers::only(self.version), directory };
         let Applied { registries, conflicts, credentials_unusable, changes: _, error, drift: _ } =
-            apply_files(&writer, slice, self.version, directory, &HealthMap::default(), &carried);
+            apply_files(&state, slice, target, &HealthMap::default(), &carried);
         facts.registries = registries;
         facts.conflicts = conflicts;
         facts.credentials_unusable = credentials_unusable;

@@ -11,14 +11,21 @@ use registry_mirror_core::{
     plan::{
         ConfigPlan,
         files::{FilePath, Op},
+        shared::DIRECTORY,
     },
 };
-use registry_mirror_host::root::HostRoot;
+use registry_mirror_host::{
+    file_error::FileError,
+    files::{HostWriter, WriteScope},
+    root::HostRoot,
+    state::{STATE_DIR, StateDir},
+};
 
 use super::{
     Asking, Node, Offline,
-    files::{Applied, plan_only},
+    files::{Applied, Target, plan_only},
     migrate::carried,
+    shared::{self, Role, forbids_migration, role_now, stand_by},
 };
 use crate::{
     facts::{ContainerdFacts, RegistryFacts},
@@ -141,13 +148,42 @@ fn preview(
         preview.registries = super::files::not_applied(slice, preview.plan.reason());
         return Ok(preview);
     };
-    let carried = carried(root, &preview.plan).map_err(|error| error.to_string())?;
-    let (applied, plan) = plan_only(root, slice, version, directory, health, &carried)?;
+    let sentence = |error: FileError| error.to_string();
+    if let Some(why) = forbids_migration(root, &preview.plan).map_err(sentence)? {
+        preview.registries = super::files::not_applied(slice, &why);
+        return Ok(preview);
+    }
+    let role = role_now(root, directory, version).map_err(sentence)?;
+    if let Role::StandBy(record) = &role {
+        let Applied { registries, conflicts, credentials_unusable, .. } =
+            stand_by(slice, record.as_ref(), version, directory, health);
+        preview.registries = registries;
+        let said = shared::sentence(record.as_ref(), directory);
+        preview.remarks = std::iter::once(said).chain(conflicts).chain(credentials_unusable).collect();
+        return Ok(preview);
+    }
+    let carried = carried(root, &preview.plan).map_err(sentence)?;
+    let records = existing_records(root, &role, directory).map_err(sentence)?;
+    let target = Target { own: version, readers: role.readers(version), directory };
+    let (applied, plan) = plan_only(root, records.as_ref(), slice, target, health, &carried)?;
     let Applied { registries, conflicts, credentials_unusable, changes: _, error: _, drift: _ } = applied;
     preview.steps = steps(directory, &plan.ops);
     preview.registries = registries;
     preview.remarks = conflicts.into_iter().chain(credentials_unusable).collect();
     Ok(preview)
+}
+
+/// The records of what is ours in a directory. Opening the state directory would make it.
+fn existing_records(root: &HostRoot, role: &Role, directory: &Path) -> Result<Option<StateDir>, FileError> {
+    let place = match role {
+        Role::Alone => PathBuf::from(STATE_DIR),
+        Role::Writer(_) | Role::StandBy(_) => directory.join(DIRECTORY),
+    };
+    if root.stat(&place)?.is_none() {
+        return Ok(None);
+    }
+    let writer = HostWriter::new(root.clone(), WriteScope::of([place.as_path()]));
+    role.records(&writer, directory).map(Some)
 }
 
 /// What changes in the end: the names under which directories are filled or emptied are nobody's business.

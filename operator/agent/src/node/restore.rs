@@ -19,6 +19,7 @@ use registry_mirror_core::{
         config::DEFAULT_DIRECTORY,
         files::{DesiredRegistry, FilesPlan, Finding, GRACE, HOSTS_TOML, Input, Listing, Ownership, What, plan_files},
         migrated,
+        shared::Staying,
     },
 };
 use registry_mirror_host::{
@@ -26,7 +27,8 @@ use registry_mirror_host::{
     file_error::FileError,
     files::{Attributes, HostWriter, Owner, WriteScope, Written},
     proof,
-    root::{HostRoot, Kind},
+    root::HostRoot,
+    shared::{Farewell, Leaving, has_part, leave, may_be_shared, others_who_stay, remove_all},
     state::{ConfigEdit, STATE_DIR, StateDir},
 };
 
@@ -58,6 +60,8 @@ pub struct Restored {
     pub stays: Vec<String>,
     /// What a person must do: a sentence each.
     pub by_hand: Vec<String>,
+    /// Files that other nodes still need: a sentence each.
+    pub shared: Vec<String>,
     /// Why containerd must be restarted, where it must.
     pub restart_due: Option<String>,
 }
@@ -67,15 +71,16 @@ impl Restored {
     #[must_use]
     pub fn sentence(&self) -> String {
         let mut sentences = vec![match self.is_clean() {
+            true if !self.shared.is_empty() => "The node's own files are as they were before the operator.".to_owned(),
             true => "The node is as it was before the operator.".to_owned(),
             false => "The node pulls as it did before the operator.".to_owned(),
         }];
-        let Self { done: _, stays, by_hand, restart_due } = self;
-        sentences.extend(stays.iter().chain(by_hand).chain(restart_due).map(|what| format!("{what}.")));
+        let Self { done: _, stays, by_hand, shared, restart_due } = self;
+        sentences.extend(stays.iter().chain(by_hand).chain(shared).chain(restart_due).map(|what| format!("{what}.")));
         sentences.join(" ")
     }
 
-    /// Whether nothing of ours is left on the host.
+    /// Whether nothing of ours is left on the host, apart from what other nodes need.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.stays.is_empty() && self.by_hand.is_empty()
@@ -83,11 +88,14 @@ impl Restored {
 }
 
 impl Node {
-    /// Puts the node back. Doing it again changes nothing.
+    /// Puts the node back. Doing it again changes nothing. Where other nodes share its directory, `staying` says which
+    /// of them keep the files from being removed.
     ///
     /// # Errors
     /// A sentence; what was done until then is whole, and doing it again goes on.
-    pub async fn restore(&mut self, depth: Depth, metrics: &Metrics) -> Result<Restored, String> {
+    pub async fn restore(&mut self, depth: Depth, staying: Staying, metrics: &Metrics) -> Result<Restored, String> {
+        // Another node may write from now on.
+        self.share = None;
         // The last directory that was worked in, and the one in force: files of ours bear a mark, so that they are
         // found even where the record of them is lost.
         let mut directories: BTreeSet<PathBuf> = [PathBuf::from(DEFAULT_DIRECTORY), self.places().1].into();
@@ -97,9 +105,14 @@ impl Node {
             version = look.version;
         }
         self.forget();
-        let host = Host { root: self.root.clone(), depth, version, directories };
+        let host = Host { root: self.root.clone(), depth, staying, version, directories };
         if !host.has_anything_of_ours()? {
-            return Ok(Restored::default());
+            let mut restored = Restored::default();
+            for directory in &host.directories {
+                let others = host.others_who_stay(directory).map_err(sentence)?;
+                restored.shared.extend((!others.is_empty()).then(|| still_shared(directory, &others)));
+            }
+            return Ok(restored);
         }
         let _lock = self.lock().await?;
         self.settle(metrics).await?;
@@ -110,7 +123,7 @@ impl Node {
 
     /// One pass in the mode `Restore`.
     pub(super) async fn restore_pass(&mut self, metrics: &Metrics, facts: &mut Facts) {
-        facts.verdict = match self.restore(Depth::Safe, metrics).await {
+        facts.verdict = match self.restore(Depth::Safe, Staying::Running, metrics).await {
             Ok(restored) => {
                 for what in &restored.done {
                     tracing::info!("{what}");
@@ -126,6 +139,8 @@ impl Node {
 struct Host {
     root: HostRoot,
     depth: Depth,
+    /// Which nodes keep the files of a directory that they share.
+    staying: Staying,
     /// The containerd that reads what stays.
     version: Version,
     /// Where files of ours are looked for, besides the recorded places.
@@ -138,6 +153,14 @@ impl Host {
             return Ok(true);
         }
         for directory in &self.directories {
+            if may_be_shared(&self.root, directory).map_err(sentence)? {
+                if has_part(&self.root, directory).map_err(sentence)? {
+                    return Ok(true);
+                }
+                if !self.others_who_stay(directory).map_err(sentence)?.is_empty() {
+                    continue;
+                }
+            }
             let listing = certs_d::observe(&self.root, directory).map_err(sentence)?;
             let nothing = Wanted::default();
             if !plan(directory, &listing, &Ownership::default(), &nothing, SignedDuration::ZERO).ops.is_empty() {
@@ -166,15 +189,22 @@ impl Host {
         let mut directories = self.directories.clone();
         directories.extend(state.owned_certs_d().map_err(sentence)?);
         let wanted = self.wanted(&edits)?;
+        let mut last = Vec::new();
         for directory in &directories {
-            self.put_files_back(directory, &wanted, &mut restored).await?;
+            last.extend(self.put_directory_back(directory, &wanted, &mut restored).await?);
         }
         let kept = self.take_edits_back(edits, &mut restored)?;
         state.save_edits(&kept).map_err(sentence)?;
         if restored.is_clean() {
             // To containerd an empty directory is as none at all; where no edit of ours named one, it is not ours.
             for directory in directories.iter().filter(|_| edited) {
-                self.state(&[directory])?.writer().remove_dir_if_empty(directory).map_err(sentence)?;
+                // Nor is one that others may have too; and a mount point cannot be removed.
+                if !may_be_shared(&self.root, directory).map_err(sentence)? {
+                    self.state(&[directory])?.writer().remove_dir_if_empty(directory).map_err(sentence)?;
+                }
+            }
+            for (writer, farewell) in last {
+                farewell.complete(&writer).map_err(sentence)?;
             }
             self.remove_state()?;
         }
@@ -206,10 +236,50 @@ impl Host {
         !edit.migrated.is_empty() && (self.depth == Depth::Safe || matches!(action, TakeBack::ByHand(_)))
     }
 
-    /// Our files go, and those of before come back. Certificates that a pull may just be reading go last.
-    async fn put_files_back(&self, directory: &Path, wanted: &Wanted, restored: &mut Restored) -> Result<(), String> {
+    fn others_who_stay(&self, directory: &Path) -> Result<Vec<String>, FileError> {
+        match may_be_shared(&self.root, directory)? {
+            true => others_who_stay(&self.root, directory, self.staying),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// Where several nodes share a directory, the last one that leaves puts it back; it also removes what they have
+    /// told each other, when all is done.
+    async fn put_directory_back(
+        &self,
+        directory: &Path,
+        wanted: &Wanted,
+        restored: &mut Restored,
+    ) -> Result<Option<(HostWriter, Farewell)>, String> {
         let state = self.state(&[directory])?;
         self.remove_proof(&state, directory)?;
+        if !may_be_shared(&self.root, directory).map_err(sentence)? {
+            self.put_files_back(&state, directory, wanted, restored).await?;
+            return Ok(None);
+        }
+        match leave(state.writer(), directory, self.staying).map_err(sentence)? {
+            Leaving::Stay(others) => {
+                restored.shared.push(still_shared(directory, &others));
+                Ok(None)
+            }
+            Leaving::Last(farewell) => {
+                let records = StateDir::of_shared(state.writer(), directory).map_err(sentence)?;
+                self.put_files_back(&records, directory, wanted, restored).await?;
+                Ok(Some((state.writer().clone(), farewell)))
+            }
+        }
+    }
+
+    /// Our files go, and those of before come back. Certificates that a pull may just be reading go last.
+    async fn put_files_back(
+        &self,
+        state: &StateDir,
+        directory: &Path,
+        wanted: &Wanted,
+        restored: &mut Restored,
+    ) -> Result<(), String> {
+        let backups = state.path().join("backups");
+        let backups = backups.display();
         let grace = match self.depth {
             Depth::Safe => GRACE,
             Depth::Exact => SignedDuration::ZERO,
@@ -228,13 +298,13 @@ impl Host {
                         &mut restored.stays,
                         format!(
                             "{} is no longer the file that the operator wrote and stays as it is; what stood there \
-                             before is {STATE_DIR}/backups/{backup}.json",
+                             before is {backups}/{backup}.json",
                             path.display()
                         ),
                     );
                 }
             }
-            certs_d::apply(&state, directory, &plan).map_err(|error| error.to_string())?;
+            certs_d::apply(state, directory, &plan).map_err(|error| error.to_string())?;
             let Some(next) = plan.next_look else { break };
             let wait = next.duration_since(Timestamp::now());
             tokio::time::sleep(wait.try_into().unwrap_or_default()).await;
@@ -245,7 +315,7 @@ impl Host {
             let id = &superseded.backup.id;
             if !restored.stays.iter().any(|said| said.contains(id.as_str())) {
                 restored.stays.push(format!(
-                    "an earlier {} is kept as {STATE_DIR}/backups/{id}.json, because somebody else had replaced it",
+                    "an earlier {} is kept as {backups}/{id}.json, because somebody else had replaced it",
                     path.display()
                 ));
             }
@@ -255,7 +325,7 @@ impl Host {
 
     /// What a proof that was cut off has left.
     fn remove_proof(&self, state: &StateDir, directory: &Path) -> Result<(), String> {
-        let proof = proof::directory(directory);
+        let proof = proof::directory(&self.root, directory).map_err(sentence)?;
         let hosts = proof.join(HOSTS_TOML);
         if self.root.stat(&proof).map_err(sentence)?.is_some() {
             state.writer().remove(&hosts).map_err(sentence)?;
@@ -383,17 +453,12 @@ fn attributes(root: &HostRoot, file: &Path) -> Result<Attributes, FileError> {
     Ok(Attributes { mode, owner: Owner::Keep })
 }
 
-fn remove_all(writer: &HostWriter, directory: &Path) -> Result<(), FileError> {
-    for entry in writer.root().read_dir(directory)?.unwrap_or_default() {
-        let path = directory.join(&entry.name);
-        match entry.kind {
-            Kind::Directory => remove_all(writer, &path)?,
-            Kind::File | Kind::Symlink | Kind::Other => {
-                writer.remove(&path)?;
-            }
-        }
-    }
-    writer.remove_dir_if_empty(directory).map(drop)
+fn still_shared(directory: &Path, others: &[String]) -> String {
+    format!(
+        "{} is shared with {}: the files in it stay until the last of the nodes is put back",
+        directory.display(),
+        others.join(", ")
+    )
 }
 
 fn push_new(list: &mut Vec<String>, sentence: String) {

@@ -107,7 +107,7 @@ pub async fn run(args: ApplyArgs, out: &mut impl Write) -> anyhow::Result<Exit> 
         }
     };
     let restarted = metrics.restarts.get() > 0;
-    let applied = Applied { restarted: restarted && facts.verdict == Verdict::Ready, ..done(&slice, &before, &facts) };
+    let applied = Applied { restarted: restarted && facts.verdict.is_ready(), ..done(&slice, &before, &facts) };
     let applied = Applied { notes: notes(&facts, no_restart), errors: errors(&facts, no_restart), ..applied };
     output.write(&applied, out, |out| table(&applied, out))?;
     applied.notes.iter().for_each(|sentence| note(sentence));
@@ -172,7 +172,7 @@ fn table(applied: &Applied, out: &mut dyn Write) -> std::io::Result<()> {
 
 /// Whether the files stand, restart or not.
 const fn is_in_place(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Ready | Verdict::RestartPending)
+    verdict.is_ready() || matches!(verdict, Verdict::RestartPending)
 }
 
 fn notes(facts: &Facts, no_restart: bool) -> Vec<String> {
@@ -181,6 +181,9 @@ fn notes(facts: &Facts, no_restart: bool) -> Vec<String> {
     }
     let remarks = facts.conflicts.iter().chain(&facts.credentials_unusable);
     let mut notes: Vec<String> = remarks.map(|remark| remark.trim_end_matches('.').to_owned()).collect();
+    if let Verdict::Shared(who) = &facts.verdict {
+        notes.push(who.trim_end_matches('.').to_owned());
+    }
     if facts.verdict == Verdict::RestartPending && no_restart {
         notes.push("containerd reads the files from its next start on".to_owned());
     }
@@ -194,7 +197,7 @@ fn errors(facts: &Facts, no_restart: bool) -> Vec<String> {
         errors.extend(failed.map(|(object, error)| format!("RegistryMirror `{object}`: {error}")));
     }
     match &facts.verdict {
-        Verdict::Ready => {}
+        Verdict::Ready | Verdict::Shared(_) => {}
         Verdict::RestartPending if no_restart => {}
         Verdict::RestartPending => errors.push(
             "containerd's configuration was changed by somebody else again and again: it was not restarted; run this \

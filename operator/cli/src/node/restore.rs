@@ -8,6 +8,7 @@ use registry_mirror_agent::{
     Metrics,
     node::{Depth, Restored},
 };
+use registry_mirror_core::plan::shared::Staying;
 use serde::Serialize;
 
 use super::host::HostArgs;
@@ -37,6 +38,8 @@ struct Report {
     stays: Vec<String>,
     /// What a person must do.
     by_hand: Vec<String>,
+    /// Files that other nodes still need.
+    shared: Vec<String>,
     /// Why containerd must be restarted; `null` where it need not be.
     restart_due: Option<String>,
 }
@@ -49,12 +52,12 @@ pub async fn run(args: RestoreArgs, out: &mut impl Write) -> anyhow::Result<Exit
     let RestoreArgs { host_root, exact, output } = args;
     let mut node = HostArgs::files(&host_root)?;
     let depth = if exact { Depth::Exact } else { Depth::Safe };
-    let Restored { done, stays, by_hand, restart_due } =
-        node.restore(depth, &Metrics::new()).await.map_err(anyhow::Error::msg)?;
-    let report = Report { done, stays, by_hand, restart_due };
+    let Restored { done, stays, by_hand, shared, restart_due } =
+        node.restore(depth, Staying::Recorded, &Metrics::new()).await.map_err(anyhow::Error::msg)?;
+    let report = Report { done, stays, by_hand, shared, restart_due };
     output.write(&report, out, |out| table(&report, exact, out))?;
-    let Report { done: _, stays, by_hand, restart_due } = report;
-    stays.iter().chain(&restart_due).for_each(|sentence| note(sentence));
+    let Report { done: _, stays, by_hand, shared, restart_due } = report;
+    stays.iter().chain(&shared).chain(&restart_due).for_each(|sentence| note(sentence));
     if by_hand.is_empty() {
         return Ok(Exit::Done);
     }
@@ -62,11 +65,11 @@ pub async fn run(args: RestoreArgs, out: &mut impl Write) -> anyhow::Result<Exit
 }
 
 fn table(report: &Report, exact: bool, out: &mut dyn Write) -> std::io::Result<()> {
-    let Report { done, stays, by_hand, restart_due } = report;
+    let Report { done, stays, by_hand, shared, restart_due } = report;
     for what in done {
         writeln!(out, "{what}")?;
     }
-    if done.is_empty() && stays.is_empty() && by_hand.is_empty() {
+    if done.is_empty() && stays.is_empty() && by_hand.is_empty() && shared.is_empty() {
         writeln!(out, "nothing to put back")?;
     }
     if restart_due.is_none() && exact && !done.is_empty() {

@@ -1,0 +1,99 @@
+use registry_mirror_core::{
+    bundle::{Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream},
+    plan::shared::InForce,
+};
+use registry_mirror_crds::Capability;
+
+use super::*;
+
+const HERE: &str = "/etc/containerd/certs.d";
+const OLD: Version = Version::new(1, 6, 20);
+const NEW: Version = Version::new(2, 4, 2);
+
+fn slice() -> Bundle {
+    let mirror = MirrorHost {
+        url: "https://m".to_owned(),
+        display_url: "https://m".to_owned(),
+        override_path: false,
+        capabilities: vec![Capability::Pull, Capability::Resolve],
+        tls: Tls::default(),
+        headers: Vec::new(),
+        has_credentials: true,
+        dial_timeout_ms: None,
+    };
+    let entry = Entry {
+        object: "hub".to_owned(),
+        registry: "docker.io".parse().expect("a name"),
+        node_selector: None,
+        suspend: false,
+        health_interval_seconds: None,
+        mirrors: vec![mirror],
+        upstream: Upstream::Registry,
+    };
+    Bundle { schema: SCHEMA, mode: Mode::Enforce, entries: vec![entry], blobs: [].into() }
+}
+
+fn record(drained: &[&str]) -> OwnerRecord {
+    let slice = slice();
+    let drained = drained.iter().map(|url| (*url).to_owned()).collect();
+    let entry = &slice.entries[0];
+    let hash = entry.hash().as_str().to_owned();
+    let found = InForce { object: entry.object.clone(), hash, error: None, drained };
+    OwnerRecord::new("kind-worker".to_owned(), HERE.into(), OLD, [(entry.registry.clone(), found)].into())
+}
+
+fn applied(record: Option<&OwnerRecord>, version: Version) -> Applied {
+    stand_by(&slice(), record, version, Path::new(HERE), &HealthMap::default())
+}
+
+#[test]
+fn what_is_in_force_is_reported_with_its_hash_and_nothing_else_is() {
+    let slice = slice();
+    let wanted = slice.entries[0].hash();
+    let found = applied(Some(&record(&[])), NEW);
+    assert_eq!((found.registries[0].hash.as_str(), &found.registries[0].error), (wanted.as_str(), &None));
+    assert_eq!(found.changes, 0);
+    let unknown = applied(None, NEW);
+    assert_eq!((unknown.registries[0].hash.as_str(), &unknown.registries[0].error), ("", &None));
+}
+
+#[test]
+fn credentials_are_each_nodes_own_matter() {
+    assert!(applied(Some(&record(&[])), NEW).credentials_unusable.is_empty());
+    let said = applied(Some(&record(&[])), OLD).credentials_unusable;
+    assert!(said.len() == 1 && said[0].contains("containerd 1.6.20"), "{said:?}");
+}
+
+#[test]
+fn the_writer_takes_mirrors_out() {
+    let found = applied(Some(&record(&["https://m"])), NEW);
+    assert_eq!(found.registries[0].mirrors[0].state, MirrorUse::Drained);
+    let dead = Health::Dead("no answer".to_owned());
+    assert_eq!(in_use(&dead, true), (MirrorUse::Drained, Some("no answer".to_owned())));
+    let (state, why) = in_use(&dead, false);
+    assert_eq!(state, MirrorUse::Active);
+    assert_eq!(
+        why.as_deref(),
+        Some("no answer; it stays in place because the node that writes the shared directory has not taken it out")
+    );
+    assert_eq!(in_use(&Health::Alive, false), (MirrorUse::Active, None));
+}
+
+#[test]
+fn the_writer_is_named() {
+    let said = sentence(Some(&record(&[])), Path::new(HERE));
+    assert_eq!(
+        said,
+        "/etc/containerd/certs.d is shared with other nodes; node kind-worker writes it for all of them, and this node takes over when that one goes away."
+    );
+}
+
+#[test]
+fn what_the_writer_tells_is_what_its_own_status_says() {
+    let entry = &slice().entries[0];
+    let mut facts = files::registry_facts(entry);
+    facts.mirrors[0].state = MirrorUse::Drained;
+    let told = in_force(&facts);
+    let expected = record(&["https://m"]);
+    assert_eq!(Some(&told), expected.registries.get(&entry.registry));
+}
