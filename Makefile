@@ -107,8 +107,8 @@ test-api: testbed-build ## CRDs, chart and controller against a real API server 
 	    $(CARGO) test -q --offline -p registry-mirror-crds -p registry-mirror-controller
 
 .PHONY: test-e2e
-test-e2e: testbed-build ## the operator on two real nodes
-	$(CARGO) test -p e2e --test scenarios
+test-e2e: testbed-build ## the operator on real nodes, a bed for each program of tests/e2e/tests
+	$(CARGO) test -p e2e --test '*' --no-fail-fast
 
 .PHONY: test-matrix
 test-matrix: testbed-build ## containerd releases with kinds of configuration; MATRIX=all for every pair

@@ -129,6 +129,7 @@ impl Bed {
                 number,
                 bed: record.name.clone(),
                 dir: record.data.join("nodes").join(&spec.name),
+                shared: record.data.join("shared"),
                 logs: state.join("logs"),
                 group: record.group.child(&spec.name),
                 netns: Netns::of_bed(&record.name),

@@ -51,6 +51,8 @@ pub struct Node {
     pub(crate) bed: String,
     /// On disk: `root`, `containerd`, `kubelet`, `bin`.
     pub(crate) dir: PathBuf,
+    /// The bed's directories that several nodes have.
+    pub(crate) shared: PathBuf,
     pub(crate) logs: PathBuf,
     pub(crate) group: Group,
     pub(crate) netns: Netns,
@@ -87,6 +89,11 @@ impl Node {
         self.dir.join("root")
     }
 
+    /// Where a directory lies that this node has in common with others, on the machine's disk.
+    fn shared(&self, path: &str) -> PathBuf {
+        self.shared.join(&hex(&Sha256::digest(path))[..16])
+    }
+
     fn service(&self) -> String {
         format!("node-{}", self.spec.name)
     }
@@ -109,6 +116,10 @@ impl Node {
         }
         for dir in ["opt/cni/bin", "opt/kubernetes/bin", "var/lib/containerd", "var/lib/kubelet"] {
             fs::create_dir_all(root.join(dir))?;
+        }
+        for path in &self.spec.shared {
+            fs::create_dir_all(root.join(path.trim_start_matches('/')))?;
+            fs::create_dir_all(self.shared(path))?;
         }
         for (part, program) in [
             (&parts.containerd, "containerd"),
@@ -206,6 +217,9 @@ impl Node {
         argv.push(format!("--bind={}:/var/lib/kubelet", self.dir.join("kubelet").display()));
         if let Some(kubernetes) = &self.kube_bin {
             argv.push(format!("--bind-ro={}:/opt/kubernetes/bin", kubernetes.display()));
+        }
+        for path in &self.spec.shared {
+            argv.push(format!("--bind={}:{path}", self.shared(path).display()));
         }
         argv.push("--bind=/dev/kmsg".to_owned());
         let console = self.console();

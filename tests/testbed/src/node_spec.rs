@@ -17,6 +17,9 @@ pub struct NodeSpec {
     pub config: Config,
     /// Labels with which the kubelet registers.
     pub labels: BTreeMap<String, String>,
+    /// Directories that all nodes of the bed which name the same path have in common, as KinD's `extraMounts` do it.
+    #[serde(default)]
+    pub shared: Vec<String>,
     /// More files; they replace the test bed's own ones (units, /etc/hosts, ...).
     pub files: Vec<NodeFile>,
 }
@@ -52,6 +55,7 @@ impl NodeSpec {
             containerd: containerd.to_owned(),
             config: Config::Default,
             labels: BTreeMap::new(),
+            shared: Vec::new(),
             files: Vec::new(),
         }
     }
@@ -70,6 +74,13 @@ impl NodeSpec {
         self
     }
 
+    /// One more directory that is the same on all nodes which name it; empty at first.
+    #[must_use]
+    pub fn shared(mut self, path: &str) -> Self {
+        self.shared.push(path.to_owned());
+        self
+    }
+
     /// One more label.
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {
@@ -77,12 +88,13 @@ impl NodeSpec {
         self
     }
 
-    /// Reads `NAME=CONTAINERD[,config=FILE][,label=KEY=VALUE]...`; `config=none` is a node without config.toml.
+    /// Reads `NAME=CONTAINERD[,config=FILE][,label=KEY=VALUE][,shared=PATH]...`; `config=none` is a node without
+    /// config.toml.
     ///
     /// # Errors
     /// When the text has another form, or FILE cannot be read.
     pub fn parse(text: &str) -> Result<Self> {
-        let form = "NAME=CONTAINERD[,config=FILE|none][,label=KEY=VALUE]...";
+        let form = "NAME=CONTAINERD[,config=FILE|none][,label=KEY=VALUE][,shared=PATH]...";
         let mut parts = text.split(',');
         let Some((name, containerd)) = parts.next().and_then(|first| first.split_once('=')) else {
             bail!("`{text}` does not describe a node: write {form}, for example node1=2.4.2");
@@ -103,6 +115,12 @@ impl NodeSpec {
                         bail!("the label `{label}` of {name} has no value: write label=KEY=VALUE")
                     };
                     spec = spec.label(key, value);
+                }
+                Some(("shared", path)) if path.len() > 1 && path.starts_with('/') && !path.contains([':', '\\']) => {
+                    spec = spec.shared(path);
+                }
+                Some(("shared", path)) => {
+                    bail!("`{path}` cannot be a shared directory of {name}: write an absolute path without `:`")
                 }
                 _ => bail!("`{part}` is not known in the description of {name}: write {form}"),
             }
@@ -129,8 +147,9 @@ mod tests {
 
     #[test]
     fn a_node_in_one_word() {
-        let spec = NodeSpec::parse("node1=1.6.20,config=none,label=region=cn-north").unwrap();
-        assert_eq!(spec, NodeSpec::new("node1", "1.6.20").config(Config::Absent).label("region", "cn-north"));
+        let spec = NodeSpec::parse("node1=1.6.20,config=none,label=region=cn-north,shared=/etc/certs.d").unwrap();
+        let expected = NodeSpec::new("node1", "1.6.20").config(Config::Absent).label("region", "cn-north");
+        assert_eq!(spec, expected.shared("/etc/certs.d"));
     }
 
     #[test]
@@ -140,6 +159,7 @@ mod tests {
             ("Node=2.4.2", "lower-case"),
             ("a=2.4.2,x=y", "`x=y`"),
             ("a=2.4.2,label=b", "no value"),
+            ("a=2.4.2,shared=certs.d", "absolute path"),
         ] {
             let error = NodeSpec::parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
