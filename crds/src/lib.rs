@@ -47,6 +47,8 @@ pub mod condition {
     pub const MIRRORS_HEALTHY: &str = "MirrorsHealthy";
     /// NodeMirror: files of others are in the way, or another tool rewrites ours.
     pub const CONFLICTS: &str = "Conflicts";
+    /// NodeMirror: containerd goes through the forward proxy that the cluster asks for. Absent where none is asked for.
+    pub const PROXY_IN_FORCE: &str = "ProxyInForce";
     /// NodeMirror and RegistryMirror: credentials that this containerd does not forward.
     pub const CREDENTIALS_UNUSABLE: &str = "CredentialsUnusable";
 }

@@ -27,7 +27,7 @@ async fn main() -> Result<()> {
             mirror => entries.push(entry(mirror)?),
         }
     }
-    let slice = Bundle { schema: SCHEMA, mode: Mode::Enforce, entries, blobs: BTreeMap::new() };
+    let slice = Bundle { schema: SCHEMA, mode: Mode::Enforce, entries, blobs: BTreeMap::new(), proxy: None };
     let mut node = Node::open(settings)?;
     let metrics = Metrics::new();
     let mut watch = node.watch_for_drift(Duration::from_secs(1));

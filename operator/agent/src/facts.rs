@@ -22,12 +22,25 @@ pub struct Facts {
     pub registries: Vec<RegistryFacts>,
     /// Files of others in the way and tools that rewrite ours, a sentence each.
     pub conflicts: Vec<String>,
+    /// containerd's forward proxy; `None` where none is asked for and none is to be taken back.
+    pub proxy: Option<ProxyFacts>,
     /// Objects whose credentials this containerd does not forward, a sentence each.
     pub credentials_unusable: Vec<String>,
     /// Files of ours that others changed since the agent has started, oldest first, [`DRIFT_KEPT`] at most.
     pub drift: Vec<DriftFacts>,
     /// Restarts that the operator has made here.
     pub restarts: u32,
+}
+
+/// Where containerd's forward proxy stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxyFacts {
+    /// containerd has it; settings of others that it overrides, a sentence each.
+    InForce(Vec<String>),
+    /// It waits for a restart; why, in a sentence.
+    Waits(String),
+    /// It cannot be set here; why, and what to do instead.
+    Unsupported(String),
 }
 
 /// So many changes by others are told; more would hide who makes them.

@@ -9,8 +9,8 @@ use registry_mirror_crds::{
 };
 
 use crate::facts::{
-    ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, RegistryFacts,
-    Verdict,
+    ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, ProxyFacts,
+    RegistryFacts, Verdict,
 };
 
 /// The longest message that a condition may carry (Kubernetes API conventions), in bytes.
@@ -28,6 +28,7 @@ pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp
         effective,
         registries,
         conflicts,
+        proxy,
         credentials_unusable,
         drift,
         restarts,
@@ -37,6 +38,9 @@ pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp
     conditions.push(mirrors_healthy(registries));
     if !conflicts.is_empty() {
         conditions.push(Said::new(condition::CONFLICTS, "True", "FilesOfOthers", conflicts.join(" ")));
+    }
+    if let Some(proxy) = proxy {
+        conditions.push(proxy_in_force(proxy));
     }
     if !credentials_unusable.is_empty() {
         let message = credentials_unusable.join(" ");
@@ -168,6 +172,15 @@ fn restart_pending(verdict: &Verdict, plan: Option<&PlanFacts>) -> Said {
     }
 }
 
+fn proxy_in_force(facts: &ProxyFacts) -> Said {
+    let said = |status, reason, message| Said::new(condition::PROXY_IN_FORCE, status, reason, message);
+    match facts {
+        ProxyFacts::InForce(notes) => said("True", "InForce", notes.join(" ")),
+        ProxyFacts::Waits(why) => said("False", reason::RESTART_PENDING, why.clone()),
+        ProxyFacts::Unsupported(why) => said("False", reason::UNSUPPORTED, why.clone()),
+    }
+}
+
 fn mirrors_healthy(registries: &[RegistryFacts]) -> Said {
     let mirrors =
         || registries.iter().flat_map(|registry| registry.mirrors.iter().map(move |mirror| (registry, mirror)));
@@ -283,6 +296,7 @@ mod tests {
                 mirrors: vec![MirrorFacts { url: "https://m1".to_owned(), state: MirrorUse::Unknown, error: None }],
             }],
             conflicts: Vec::new(),
+            proxy: None,
             credentials_unusable: Vec::new(),
             drift: Vec::new(),
             restarts: 0,

@@ -153,6 +153,7 @@ fn nothing_to_work_from() -> Facts {
         effective: Effective::Unknown("nothing to ask for yet".to_owned()),
         registries: Vec::new(),
         conflicts: Vec::new(),
+        proxy: None,
         credentials_unusable: Vec::new(),
         drift: Vec::new(),
         restarts: 0,

@@ -9,6 +9,7 @@ use registry_mirror_core::{
     budget::{MaxUnavailable, Policy},
     bundle::Mode,
     compile::registry_of_image,
+    proxy::{DirectMirror, NoProxyEntry, ProxySettings, ProxyUrl},
     registry::RegistryName,
 };
 
@@ -47,6 +48,18 @@ pub struct ControllerArgs {
     /// A registry that mirrors themselves are served from, which can never be denied. May be repeated.
     #[arg(long)]
     own_registry: Vec<RegistryName>,
+    /// containerd's forward proxy for http registries on every node: http://HOST:PORT.
+    #[arg(long)]
+    containerd_http_proxy: Option<ProxyUrl>,
+    /// The same for https registries.
+    #[arg(long)]
+    containerd_https_proxy: Option<ProxyUrl>,
+    /// A host, domain, address or range that containerd reaches without the proxy. May be repeated.
+    #[arg(long)]
+    containerd_no_proxy: Vec<NoProxyEntry>,
+    /// A mirror that containerd reaches without the proxy, by its url. May be repeated.
+    #[arg(long)]
+    containerd_direct_mirror: Vec<DirectMirror>,
     /// Where health and metrics are served.
     #[arg(long, default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
@@ -93,12 +106,22 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<Exit> {
         startup_taint_deadline_seconds,
         own_image,
         own_registry,
+        containerd_http_proxy,
+        containerd_https_proxy,
+        containerd_no_proxy,
+        containerd_direct_mirror,
         listen,
         log_format,
     } = args;
     logging::start(log_format);
     tls::use_ring();
     let own_image = own_image.as_deref().and_then(registry_of_image);
+    let proxy = ProxySettings::new(
+        containerd_http_proxy,
+        containerd_https_proxy,
+        containerd_no_proxy,
+        containerd_direct_mirror,
+    )?;
     let config = ControllerConfig {
         namespace,
         identity,
@@ -117,6 +140,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<Exit> {
         startup_taint_deadline: Duration::from_secs(startup_taint_deadline_seconds),
         listen,
         own_registries: own_registry.into_iter().chain(own_image).collect(),
+        proxy,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {

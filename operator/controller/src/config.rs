@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use registry_mirror_core::{
     budget::{MaxUnavailable, Policy},
     bundle::Mode,
+    proxy::ProxySettings,
     registry::RegistryName,
 };
 
@@ -31,6 +32,8 @@ pub struct ControllerConfig {
     pub listen: SocketAddr,
     /// The registries of the operator's own image and of mirrors that run in the cluster: none of them can be denied.
     pub own_registries: BTreeSet<RegistryName>,
+    /// The forward proxy of every node's containerd.
+    pub proxy: Option<ProxySettings>,
 }
 
 impl ControllerConfig {
@@ -48,6 +51,7 @@ impl ControllerConfig {
             startup_taint_deadline: Duration::from_secs(300),
             listen,
             own_registries: BTreeSet::new(),
+            proxy: None,
         }
     }
 }

@@ -81,6 +81,7 @@ impl Publisher {
             own_registries: &config.own_registries,
             previous: in_force.bundle.as_ref(),
             unreadable: &unreadable,
+            proxy: config.proxy.as_ref(),
             ..CompileOptions::default()
         };
         let compiled = compile(objects.iter().map(Arc::as_ref), &references, &options);

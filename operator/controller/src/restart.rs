@@ -119,7 +119,10 @@ impl Restarter {
                 for (name, node) in nodes {
                     let Some(mirror) = mirrors.get(name) else { continue };
                     // A node that left every selector keeps no approval.
-                    let is_held = mirror.approval.is_some() || mirror.requested.is_some();
+                    let is_held = mirror.approval.is_some()
+                        || mirror.requested.is_some()
+                        // It takes a proxy back that is not asked for any more.
+                        || matches!(mirror.restart, Restart::Pending(_));
                     if !is_held && !matching.matches(&node.labels) {
                         continue;
                     }

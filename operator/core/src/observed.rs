@@ -119,6 +119,27 @@ impl Distribution {
             Self::Plain | Self::Kind | Self::Eks | Self::Aks | Self::Flatcar => None,
         }
     }
+
+    /// The host's own way to set containerd's forward proxy, where a drop-in of a unit is not the way.
+    #[must_use]
+    pub const fn native_proxy_setting(self) -> Option<&'static str> {
+        match self {
+            Self::Talos => Some("`machine.env` in the Talos machine config"),
+            Self::Bottlerocket => Some("`settings.network.https-proxy` in the Bottlerocket settings"),
+            Self::Gke => Some("the proxy of GKE's node network"),
+            Self::K3s => Some(
+                "`CONTAINERD_HTTP_PROXY`, `CONTAINERD_HTTPS_PROXY` and `CONTAINERD_NO_PROXY` in \
+                 `/etc/systemd/system/k3s.service.env` (`k3s-agent.service.env` on an agent)",
+            ),
+            Self::Rke2 => Some(
+                "`CONTAINERD_HTTP_PROXY`, `CONTAINERD_HTTPS_PROXY` and `CONTAINERD_NO_PROXY` in \
+                 `/etc/default/rke2-server` (`rke2-agent` on an agent)",
+            ),
+            Self::Microk8s => Some("`/var/snap/microk8s/current/args/containerd-env`"),
+            Self::K0s => Some("`CONTAINERD_HTTPS_PROXY` in a drop-in of k0s's own unit"),
+            Self::Plain | Self::Kind | Self::Eks | Self::Aks | Self::Flatcar => None,
+        }
+    }
 }
 
 impl fmt::Display for Distribution {

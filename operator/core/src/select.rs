@@ -111,6 +111,7 @@ mod tests {
                 entry("quay", "quay.io", None),
             ],
             blobs: BTreeMap::new(),
+            proxy: None,
         };
         let chosen = |node: &Labels| -> Vec<String> {
             select(&bundle, node).into_iter().map(|entry| entry.object.clone()).collect()

@@ -14,7 +14,7 @@ use crate::{
 /// A slice of a slice with the same labels is itself: the selectors stay.
 #[must_use]
 pub fn slice(bundle: &Bundle, labels: &Labels) -> Bundle {
-    let Bundle { schema, mode, entries: _, blobs } = bundle;
+    let Bundle { schema, mode, entries: _, blobs, proxy } = bundle;
     let entries: Vec<Entry> = select(bundle, labels).into_iter().cloned().collect();
     let used: BTreeSet<&Digest> = entries.iter().flat_map(Entry::digests).collect();
     let blobs: BTreeMap<_, _> = blobs
@@ -22,7 +22,7 @@ pub fn slice(bundle: &Bundle, labels: &Labels) -> Bundle {
         .filter(|(digest, _)| used.contains(digest))
         .map(|(digest, blob)| (digest.clone(), blob.clone()))
         .collect();
-    Bundle { schema: *schema, mode: *mode, entries, blobs }
+    Bundle { schema: *schema, mode: *mode, entries, blobs, proxy: proxy.clone() }
 }
 
 #[cfg(test)]
@@ -73,6 +73,7 @@ mod tests {
                 entry("all", "quay.io", None, None),
             ],
             blobs: [ours.clone(), theirs].into(),
+            proxy: None,
         };
         let labels = [("region".to_owned(), "north".to_owned())].into();
         let north = slice(&bundle, &labels);

@@ -2,8 +2,10 @@
 //! leaves to do.
 //!
 //! ```text
-//! restart observe | recover | prove | apply [--after-check COMMAND]
+//! restart observe | recover | prove | apply [--proxy URL] [--after-check COMMAND]
 //! ```
+//!
+//! `--proxy` asks for containerd's forward proxy in the same restart; `--proxy none` takes it back.
 //!
 //! `--after-check` runs a shell command as the approval, between the check of the candidate and the rename: the place
 //! to make a restart fail for real.
@@ -13,13 +15,14 @@ use std::{path::Path, process::ExitCode};
 use registry_mirror_core::{
     config_toml::{self, Need},
     observed::Supervisor,
-    plan::PlanHash,
+    plan::{PlanHash, plan_proxy, proxy::DropInChange},
+    proxy::ProxySettings,
 };
 use registry_mirror_host::{
     files::{HostWriter, WriteScope},
     observe::{self, Live},
     proof::prove,
-    restart::{self, Approval, ApprovalError, Change, Replacement, Request, Restarter},
+    restart::{self, Approval, ApprovalError, Change, DropIn, Replacement, Request, Restarter},
     root::HostRoot,
     state::StateDir,
     systemd::Systemd,
@@ -84,23 +87,39 @@ async fn run() -> Result<(), Error> {
         }
         ["prove"] => println!("{:?}", prove(&writer, &certs_d, cri).await),
         ["apply", rest @ ..] => {
+            let (proxy, rest) = match rest {
+                ["--proxy", "none", rest @ ..] => (None, rest),
+                ["--proxy", url, rest @ ..] => {
+                    (ProxySettings::new(None, Some(url.parse()?), Vec::new(), Vec::new())?, rest)
+                }
+                _ => (None, rest),
+            };
             let approval = ShellApproval(match rest {
                 ["--after-check", command] => Some((*command).to_owned()),
                 _ => None,
             });
+            let planned = plan_proxy(&observe::proxy::observe(&root, &live)?, proxy.as_ref());
+            println!("proxy {:?}", planned.reason());
+            let (drop_in, variables) = match planned.change() {
+                Some(change) => {
+                    let DropInChange { file, before, after, variables, .. } = change.clone();
+                    (Some(DropIn { file, before, after }), variables)
+                }
+                None => (None, Vec::new()),
+            };
             let config = observed.config.as_ref().map_err(ToString::to_string)?;
             let directory = Path::new("/etc/containerd/certs.d");
-            let (change, certs_d) = match config.analyze().need(directory) {
+            let (replaced, certs_d) = match config.analyze().need(directory) {
                 Need::Nothing { directory, why } => {
                     println!("nothing to edit: {why}");
-                    (Change::RestartOnly, directory)
+                    (None, directory)
                 }
                 Need::Patch { directory, why } => {
                     println!("patch: {why}");
                     let edit = config_toml::patch(config, &directory)?;
                     let undo = serde_json::to_value(&edit.undo)?;
                     let (file, before, after) = (edit.file, edit.before, edit.after);
-                    (Change::Replace(Replacement { file, before, after, undo }), directory)
+                    (Some(Replacement { file, before, after, undo }), directory)
                 }
                 Need::Migrate { why, .. } => return Err(why.into()),
             };
@@ -113,10 +132,13 @@ async fn run() -> Result<(), Error> {
             let version = observed.containerd;
             let plan: PlanHash = serde_json::from_value("0123456789abcdef".into())?;
             let main_config = observed.config_file.clone();
+            let change = Change { config: replaced, drop_in, variables };
             let request = Request { unit, version, main_config, change, certs_d, plan };
             println!("{:?}", restarter.run(&request, &approval).await?);
         }
-        _ => return Err("usage: restart observe | recover | prove | apply [--after-check COMMAND]".into()),
+        _ => {
+            return Err("usage: restart observe | recover | prove | apply [--proxy URL] [--after-check COMMAND]".into());
+        }
     }
     Ok(())
 }

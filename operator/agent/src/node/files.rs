@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ use registry_mirror_core::{
         migrated,
         shared::Readers,
     },
+    proxy::Environment,
     registry::RegistryName,
 };
 use registry_mirror_host::{certs_d, observe::claims::claims, root::HostRoot, state::StateDir};
@@ -26,6 +28,24 @@ use crate::{
     facts::{MirrorFacts, MirrorUse, RegistryFacts},
     health::HealthMap,
 };
+
+/// What is known of the ways to the mirrors.
+#[derive(Debug, Clone, Copy)]
+pub struct Ways<'a> {
+    /// As this node's probes see them.
+    pub health: &'a HealthMap,
+    /// Which of them containerd goes through its proxy.
+    pub environment: &'a Environment,
+}
+
+impl Ways<'static> {
+    /// Nothing is known.
+    pub fn unknown() -> Self {
+        static HEALTH: LazyLock<HealthMap> = LazyLock::new(HealthMap::default);
+        static ENVIRONMENT: LazyLock<Environment> = LazyLock::new(Environment::default);
+        Self { health: &HEALTH, environment: &ENVIRONMENT }
+    }
+}
 
 /// What became of the slice.
 #[derive(Debug, Default)]
@@ -60,10 +80,10 @@ pub fn apply_files(
     records: &StateDir,
     slice: &Bundle,
     target: Target<'_>,
-    health: &HealthMap,
+    ways: &Ways<'_>,
     carried: &Carried,
 ) -> Applied {
-    let Wishes { mut applied, wanted, on_hold } = wishes(slice, target, health, carried);
+    let Wishes { mut applied, wanted, on_hold } = wishes(slice, target, ways, carried);
     match put_in_place(records, target.directory, &wanted, &on_hold, carried) {
         Ok((findings, changes)) => {
             applied.changes = changes;
@@ -88,10 +108,10 @@ pub fn plan_only(
     records: Option<&StateDir>,
     slice: &Bundle,
     target: Target<'_>,
-    health: &HealthMap,
+    ways: &Ways<'_>,
     carried: &Carried,
 ) -> Result<(Applied, FilesPlan), String> {
-    let Wishes { mut applied, wanted, on_hold } = wishes(slice, target, health, carried);
+    let Wishes { mut applied, wanted, on_hold } = wishes(slice, target, ways, carried);
     let ownership = match records {
         None => Ownership::default(),
         Some(records) => records.ownership(target.directory).map_err(|error| error.to_string())?.0,
@@ -127,18 +147,26 @@ struct Wishes {
     on_hold: BTreeSet<RegistryName>,
 }
 
-fn wishes(slice: &Bundle, target: Target<'_>, health: &HealthMap, carried: &Carried) -> Wishes {
+fn wishes(slice: &Bundle, target: Target<'_>, ways: &Ways<'_>, carried: &Carried) -> Wishes {
     let Target { own, readers, directory } = target;
+    let Ways { health, environment } = ways;
     let version = readers.oldest;
     let mut applied = Applied::default();
     let mut wanted: Vec<DesiredRegistry> = Vec::new();
     let mut on_hold: BTreeSet<RegistryName> = BTreeSet::new();
     for entry in &slice.entries {
         let health_of = |url: &str| health.mirror(&entry.object, url);
-        let drained = drained(entry, health_of, &health.upstream(&entry.object));
+        let mut drained = drained(entry, health_of, &health.upstream(&entry.object));
+        // The probes go straight: what they say of a mirror behind the proxy is told and not acted upon.
+        drained.retain(|url| !environment.proxies(url));
         let mut facts = registry_facts(entry);
         for (mirror, facts) in entry.mirrors.iter().zip(&mut facts.mirrors) {
-            (facts.state, facts.error) = in_use(&health_of(&mirror.url), drained.contains(&mirror.url));
+            let way = match (drained.contains(&mirror.url), environment.proxies(&mirror.url)) {
+                (true, _) => Way::Drained,
+                (false, true) => Way::Proxied,
+                (false, false) => Way::Straight,
+            };
+            (facts.state, facts.error) = in_use(&health_of(&mirror.url), way);
         }
         if entry.suspend {
             on_hold.insert(entry.registry.clone());
@@ -175,8 +203,17 @@ fn wishes(slice: &Bundle, target: Target<'_>, health: &HealthMap, carried: &Carr
     Wishes { applied, wanted, on_hold }
 }
 
+/// How containerd reaches a mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Straight,
+    Proxied,
+    /// Not at all: it is taken out.
+    Drained,
+}
+
 /// Whether a mirror is in use, and what is wrong with it.
-pub(super) fn in_use(health: &Health, drained: bool) -> (MirrorUse, Option<String>) {
+pub(super) fn in_use(health: &Health, way: Way) -> (MirrorUse, Option<String>) {
     match health {
         Health::Unknown => (MirrorUse::Unknown, None),
         Health::Alive => (MirrorUse::Active, None),
@@ -184,10 +221,17 @@ pub(super) fn in_use(health: &Health, drained: bool) -> (MirrorUse, Option<Strin
         Health::Suspect { was_alive: true, .. } => (MirrorUse::Active, None),
         Health::Suspect { was_alive: false, .. } => (MirrorUse::Unknown, None),
         Health::Failing(why) => (MirrorUse::Active, Some(why.clone())),
-        Health::Dead(why) if drained => (MirrorUse::Drained, Some(why.clone())),
-        Health::Dead(why) => {
-            (MirrorUse::Active, Some(format!("{why}; it stays in place because no other way answers either")))
-        }
+        Health::Dead(why) => match way {
+            Way::Drained => (MirrorUse::Drained, Some(why.clone())),
+            Way::Proxied => {
+                let stays = "it stays in place because containerd reaches it through its proxy, and this node tried \
+                             without";
+                (MirrorUse::Active, Some(format!("{why}; {stays}")))
+            }
+            Way::Straight => {
+                (MirrorUse::Active, Some(format!("{why}; it stays in place because no other way answers either")))
+            }
+        },
     }
 }
 

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use registry_mirror_core::{
     observed::{Observed, Proof, Supervisor, Unit},
     plan::{
-        ConfigPlan, plan_config,
+        ConfigPlan, ProxyPlan, plan_config,
+        proxy::{ObservedProxy, restart_hash},
         rewrites::{self, OwnEdit, Rewrite, is_in_question},
     },
 };
@@ -41,6 +42,8 @@ pub struct Look {
     pub cri: Cri,
     /// Whether it reads the directory.
     pub proof: Proof,
+    /// What there is of its forward proxy.
+    pub proxy: ObservedProxy,
     /// Whether somebody has written over our edit of the configuration, and what to do about it.
     pub rewrite: Rewrite,
     /// The plan for the files as they stand, where that is another one because somebody has written over our edit.
@@ -77,7 +80,9 @@ pub async fn look(
     proved: &mut Option<Proved>,
     writer_for: impl Fn(&Path, &Path) -> HostWriter,
 ) -> Result<Look, ObserveError> {
-    let Live { mut observed, cri, socket: _, unit: unit_state } = observe::live(root, systemd, pod_uid).await?;
+    let live = observe::live(root, systemd, pod_uid).await?;
+    let proxy = observe::proxy::observe(root, &live)?;
+    let Live { mut observed, cri, socket: _, unit: unit_state, process: _ } = live;
     let date = today();
     let mut plan = plan_config(&observed, &date);
     let invocation = unit_state.as_ref().and_then(|unit| unit.invocation.clone());
@@ -132,6 +137,7 @@ pub async fn look(
         config_file,
         cri,
         proof,
+        proxy,
         rewrite,
         as_written,
     })
@@ -176,31 +182,42 @@ impl Look {
 
     /// For status: the plan.
     #[must_use]
-    pub fn plan_facts(&self) -> PlanFacts {
-        plan_facts(&self.plan)
+    pub fn plan_facts(&self, proxy: &ProxyPlan) -> PlanFacts {
+        plan_facts(&self.plan, proxy)
+    }
+}
+
+/// Why containerd must restart, or why it need not, in a sentence.
+pub fn restart_reason(plan: &ConfigPlan, proxy: &ProxyPlan) -> String {
+    match (plan.needs_restart(), proxy.reason().filter(|_| proxy.needs_restart())) {
+        (true, Some(proxy)) => format!("{}; {proxy}", plan.reason()),
+        (false, Some(proxy)) => proxy.to_owned(),
+        (_, None) => plan.reason().to_owned(),
     }
 }
 
 /// A plan as status shows it.
 #[must_use]
-pub fn plan_facts(plan: &ConfigPlan) -> PlanFacts {
+pub fn plan_facts(plan: &ConfigPlan, proxy: &ProxyPlan) -> PlanFacts {
     let kind = match plan {
         ConfigPlan::Adopt { .. } => PlanKind::Adopt,
         ConfigPlan::Patch { .. } => PlanKind::Patch,
         ConfigPlan::Migrate { .. } => PlanKind::Migrate,
         ConfigPlan::Unsupported { .. } => PlanKind::Unsupported,
     };
-    let changes = plan.edit().map_or(&[][..], |edit| &edit.changes).iter().map(|change| PlanChange {
+    let of_config = plan.edit().map_or(&[][..], |edit| &edit.changes);
+    let of_proxy = proxy.change().map_or(&[][..], |change| &change.changes);
+    let changes = of_config.iter().chain(of_proxy).map(|change| PlanChange {
         file: change.file.display().to_string(),
         key: change.key.clone(),
         from: change.from.clone(),
         to: change.to.clone(),
     });
     PlanFacts {
-        hash: plan.hash().as_str().to_owned(),
+        hash: restart_hash(plan, proxy).as_str().to_owned(),
         kind,
-        restart: plan.needs_restart(),
-        reason: plan.reason().to_owned(),
+        restart: plan.needs_restart() || proxy.needs_restart(),
+        reason: restart_reason(plan, proxy),
         changes: changes.collect(),
     }
 }

@@ -9,6 +9,7 @@ mod migrate;
 mod offline;
 mod place;
 mod preview;
+mod proxy;
 mod restart;
 mod restore;
 mod rewrites;
@@ -25,7 +26,7 @@ use registry_mirror_core::{
     bundle::{Bundle, Mode},
     containerd::Version,
     digest::Digest,
-    plan::{ConfigPlan, config::DEFAULT_DIRECTORY, rewrites::OwnEdit},
+    plan::{ConfigPlan, ProxyPlan, config::DEFAULT_DIRECTORY, rewrites::OwnEdit},
 };
 use registry_mirror_host::{
     file_error::FileError,
@@ -41,9 +42,10 @@ use registry_mirror_host::{
 use thiserror::Error;
 
 use self::{
-    files::{Applied, Target, apply_files},
+    files::{Applied, Target, Ways, apply_files},
     look::{Asking, Look, Proved, look},
     migrate::{Carried, carried},
+    restart::Due,
     shared::{Role, forbids_migration, stand_by},
 };
 pub use self::{
@@ -135,6 +137,7 @@ impl Node {
         let (config_file, directory) = self.places();
         let mut directories: Vec<PathBuf> = config_file.parent().map(Path::to_owned).into_iter().collect();
         directories.push(directory);
+        directories.extend(self.look.as_ref().and_then(proxy::watched_directory));
         directories
     }
 
@@ -217,6 +220,7 @@ impl Node {
             effective: Effective::Unknown("Not asked yet.".to_owned()),
             registries: Vec::new(),
             conflicts: Vec::new(),
+            proxy: None,
             credentials_unusable: Vec::new(),
             drift: Vec::new(),
             restarts: 0,
@@ -236,7 +240,9 @@ impl Node {
         match self.look_now(Asking::Forbidden).await {
             Ok(look) => {
                 facts.containerd = Some(look.containerd.clone());
-                facts.plan = Some(look.plan_facts());
+                let proxy = proxy::plan(look, slice);
+                facts.plan = Some(look.plan_facts(&proxy));
+                facts.proxy = proxy::facts(&proxy, slice.proxy.as_ref());
                 facts.effective = look.effective();
                 facts.registries = files::not_applied(slice, "mode is DryRun");
             }
@@ -278,8 +284,14 @@ impl Node {
     /// With a look at hand: files, then the one restart where it is due.
     async fn apply(&mut self, slice: &Bundle, leave: &Leave, metrics: &Metrics, facts: &mut Facts) {
         let Some(look) = &self.look else { return };
+        // A person at the host asks for mirrors; the proxy is the cluster's.
+        let proxy = match leave {
+            Leave::Cluster(_) => proxy::plan(look, slice),
+            Leave::Person | Leave::FilesOnly => ProxyPlan::Nothing { notes: Vec::new() },
+        };
         facts.containerd = Some(look.containerd.clone());
-        facts.plan = Some(look.plan_facts());
+        facts.plan = Some(look.plan_facts(&proxy));
+        facts.proxy = proxy::facts(&proxy, slice.proxy.as_ref().filter(|_| matches!(leave, Leave::Cluster(_))));
         facts.effective = look.effective();
         let forbidden = match &look.plan {
             ConfigPlan::Unsupported { reason } => Some(match look.config_readable {
@@ -301,9 +313,11 @@ impl Node {
             self.share = None;
             return;
         }
-        let (version, needs_restart) = (look.version, look.plan.needs_restart());
+        let version = look.version;
         let (config_file, directory) = self.places();
         let writer = self.writer_for(&config_file, &directory);
+        let environment = look.proxy.running.clone().unwrap_or_default();
+        let config_is_due = look.plan.needs_restart() && !slice.entries.is_empty();
         let role = match self.role(&writer, &directory, version) {
             Ok(role) => role,
             Err(error) => {
@@ -314,7 +328,10 @@ impl Node {
         };
         let applied = match &role {
             Role::StandBy(record) => Ok(stand_by(slice, record.as_ref(), version, &directory, &self.health)),
-            Role::Alone | Role::Writer(_) => self.write_files(&writer, &directory, version, &role, slice),
+            Role::Alone | Role::Writer(_) => {
+                let ways = Ways { health: &self.health, environment: &environment };
+                self.write_files(&writer, slice, &directory, version, &role, &ways)
+            }
         };
         let Applied { registries, conflicts, credentials_unusable, drift, changes, error } = match applied {
             Ok(applied) => applied,
@@ -337,8 +354,15 @@ impl Node {
             facts.verdict = Verdict::ApplyFailed(error);
             return;
         }
-        if needs_restart && !slice.entries.is_empty() {
-            self.restart_if_allowed(&writer, leave, metrics, facts).await;
+        if let Some(change) = proxy.change().filter(|change| !change.restart)
+            && let Err(why) = self.place_drop_in(&writer, change).await
+        {
+            facts.verdict = Verdict::ApplyFailed(why);
+            return;
+        }
+        if config_is_due || proxy.needs_restart() {
+            let due = Due { config: config_is_due, proxy, wanted: slice.proxy.clone() };
+            self.restart_if_allowed(&writer, &due, leave, metrics, facts).await;
         }
         if let (Verdict::Ready, Role::StandBy(record)) = (&facts.verdict, &role) {
             facts.verdict = Verdict::Shared(shared::sentence(record.as_ref(), &directory));
@@ -348,10 +372,11 @@ impl Node {
     fn write_files(
         &self,
         writer: &HostWriter,
+        slice: &Bundle,
         directory: &Path,
         own: Version,
         role: &Role,
-        slice: &Bundle,
+        ways: &Ways<'_>,
     ) -> Result<Applied, FileError> {
         let carried = match &self.look {
             Some(look) => carried(&self.root, &look.plan)?,
@@ -359,7 +384,7 @@ impl Node {
         };
         let records = role.records(writer, directory)?;
         let target = Target { own, readers: role.readers(own), directory };
-        Ok(apply_files(&records, slice, target, &self.health, &carried))
+        Ok(apply_files(&records, slice, target, ways, &carried))
     }
 
     async fn look_now(&mut self, asking: Asking) -> Result<&Look, String> {

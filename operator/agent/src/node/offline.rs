@@ -7,7 +7,7 @@ use registry_mirror_core::{
     bundle::Bundle,
     containerd::Version,
     observed::Observed,
-    plan::{ConfigPlan, plan_config, shared::Readers},
+    plan::{ConfigPlan, ProxyPlan, plan_config, shared::Readers},
 };
 use registry_mirror_host::{
     files::{HostWriter, WriteScope},
@@ -22,15 +22,12 @@ use registry_mirror_host::{
 
 use super::{
     NodeError,
-    files::{self, Applied, Target, apply_files},
+    files::{self, Applied, Target, Ways, apply_files},
     look::{plan_facts, today},
     migrate::carried,
     place::{Daemon, place_edit},
 };
-use crate::{
-    facts::{ContainerdFacts, Effective, Facts, Verdict},
-    health::HealthMap,
-};
+use crate::facts::{ContainerdFacts, Effective, Facts, Verdict};
 
 /// Such a host, with the containerd that will run there.
 #[derive(Debug)]
@@ -83,6 +80,7 @@ impl Offline {
             effective: Effective::Unknown("No containerd runs here.".to_owned()),
             registries: Vec::new(),
             conflicts: Vec::new(),
+            proxy: None,
             credentials_unusable: Vec::new(),
             drift: Vec::new(),
             restarts: 0,
@@ -98,7 +96,7 @@ impl Offline {
         let (containerd, plan) = self.look().map_err(Verdict::ObserveFailed)?;
         let config_file = containerd.config_file.clone();
         facts.containerd = Some(containerd);
-        facts.plan = Some(plan_facts(&plan));
+        facts.plan = Some(plan_facts(&plan, &ProxyPlan::Nothing { notes: Vec::new() }));
         let Some(directory) = plan.directory() else {
             facts.registries = files::not_applied(slice, plan.reason());
             return Err(Verdict::Unsupported(plan.reason().to_owned()));
@@ -116,7 +114,7 @@ impl Offline {
         let carried = carried(&self.root, &plan).map_err(|error| failed(error.to_string()))?;
         let target = Target { own: self.version, readers: Readers::only(self.version), directory };
         let Applied { registries, conflicts, credentials_unusable, changes: _, error, drift: _ } =
-            apply_files(&state, slice, target, &HealthMap::default(), &carried);
+            apply_files(&state, slice, target, &Ways::unknown(), &carried);
         facts.registries = registries;
         facts.conflicts = conflicts;
         facts.credentials_unusable = credentials_unusable;

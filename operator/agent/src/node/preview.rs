@@ -9,7 +9,7 @@ use registry_mirror_core::{
     bundle::Bundle,
     containerd::Version,
     plan::{
-        ConfigPlan,
+        ConfigPlan, ProxyPlan,
         files::{FilePath, Op},
         shared::DIRECTORY,
     },
@@ -23,14 +23,11 @@ use registry_mirror_host::{
 
 use super::{
     Asking, Node, Offline,
-    files::{Applied, Target, plan_only},
+    files::{Applied, Target, Ways, plan_only},
     migrate::carried,
     shared::{self, Role, forbids_migration, role_now, stand_by},
 };
-use crate::{
-    facts::{ContainerdFacts, RegistryFacts},
-    health::HealthMap,
-};
+use crate::facts::{ContainerdFacts, RegistryFacts};
 
 /// What a pass would do.
 #[derive(Debug)]
@@ -43,6 +40,8 @@ pub struct Preview {
     pub directory: Option<PathBuf>,
     /// Each registry; empty without a slice.
     pub registries: Vec<RegistryFacts>,
+    /// containerd's forward proxy, as the cluster asked for it last.
+    pub proxy: ProxyPlan,
     /// The steps in the directory, in order.
     pub steps: Vec<Step>,
     /// Files of others and credentials that do not reach a token server, a sentence each.
@@ -114,10 +113,15 @@ impl Node {
     pub async fn preview(&mut self, slice: Option<&Bundle>) -> Result<Preview, String> {
         let root = self.root.clone();
         let health = self.health.clone();
+        let cluster = self.remembered();
         let look = self.look_now(Asking::Forbidden).await?;
         let (containerd, version, plan) = (look.containerd.clone(), look.version, look.plan.clone());
+        let environment = look.proxy.running.clone().unwrap_or_default();
+        let proxy =
+            cluster.map_or(ProxyPlan::Nothing { notes: Vec::new() }, |cluster| super::proxy::plan(look, &cluster));
         self.look_afresh();
-        preview(&root, containerd, version, plan, slice, &health)
+        let ways = Ways { health: &health, environment: &environment };
+        Ok(Preview { proxy, ..preview(&root, containerd, version, plan, slice, &ways)? })
     }
 }
 
@@ -128,7 +132,7 @@ impl Offline {
     /// A sentence, where the host cannot be read.
     pub fn preview(&self, slice: Option<&Bundle>) -> Result<Preview, String> {
         let (containerd, plan) = self.look()?;
-        preview(self.root(), containerd, self.version(), plan, slice, &HealthMap::default())
+        preview(self.root(), containerd, self.version(), plan, slice, &Ways::unknown())
     }
 }
 
@@ -138,11 +142,18 @@ fn preview(
     version: Version,
     plan: ConfigPlan,
     slice: Option<&Bundle>,
-    health: &HealthMap,
+    ways: &Ways<'_>,
 ) -> Result<Preview, String> {
     let directory = plan.directory().map(Path::to_owned);
-    let mut preview =
-        Preview { containerd, plan, directory, registries: Vec::new(), steps: Vec::new(), remarks: Vec::new() };
+    let mut preview = Preview {
+        containerd,
+        plan,
+        directory,
+        registries: Vec::new(),
+        proxy: ProxyPlan::Nothing { notes: Vec::new() },
+        steps: Vec::new(),
+        remarks: Vec::new(),
+    };
     let Some(slice) = slice else { return Ok(preview) };
     let Some(directory) = &preview.directory else {
         preview.registries = super::files::not_applied(slice, preview.plan.reason());
@@ -156,7 +167,7 @@ fn preview(
     let role = role_now(root, directory, version).map_err(sentence)?;
     if let Role::StandBy(record) = &role {
         let Applied { registries, conflicts, credentials_unusable, .. } =
-            stand_by(slice, record.as_ref(), version, directory, health);
+            stand_by(slice, record.as_ref(), version, directory, ways.health);
         preview.registries = registries;
         let said = shared::sentence(record.as_ref(), directory);
         preview.remarks = std::iter::once(said).chain(conflicts).chain(credentials_unusable).collect();
@@ -165,7 +176,7 @@ fn preview(
     let carried = carried(root, &preview.plan).map_err(sentence)?;
     let records = existing_records(root, &role, directory).map_err(sentence)?;
     let target = Target { own: version, readers: role.readers(version), directory };
-    let (applied, plan) = plan_only(root, records.as_ref(), slice, target, health, &carried)?;
+    let (applied, plan) = plan_only(root, records.as_ref(), slice, target, ways, &carried)?;
     let Applied { registries, conflicts, credentials_unusable, changes: _, error: _, drift: _ } = applied;
     preview.steps = steps(directory, &plan.ops);
     preview.registries = registries;

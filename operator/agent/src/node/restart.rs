@@ -1,31 +1,48 @@
 //! The one restart: whether it is due, whether it is allowed, and what its outcome means.
 
 use jiff::Timestamp;
-use registry_mirror_core::plan::{ConfigPlan, PlanHash};
+use registry_mirror_core::{
+    plan::{
+        PlanHash, ProxyPlan, plan_proxy,
+        proxy::{DropInChange, restart_hash},
+    },
+    proxy::ProxySettings,
+};
 use registry_mirror_host::{
     files::HostWriter,
-    restart::{AlwaysApproved, Approval, Change, Outcome, Request, RestartError, Restarter},
+    restart::{AlwaysApproved, Approval, Change, DropIn, Outcome, Request, RestartError, Restarter},
     state::{FailedPlan, Restarts, StateDir},
 };
 
-use super::{Node, edits, place};
+use super::{Node, edits, look::restart_reason, place, proxy};
 use crate::{
     approval::Leave,
     facts::{Facts, Verdict},
     metrics::Metrics,
 };
 
+/// What a restart is to bring into force.
+pub(super) struct Due {
+    /// The plan of the configuration: it has an edit, or the daemon has not read the last one.
+    pub config: bool,
+    /// The plan of the proxy.
+    pub proxy: ProxyPlan,
+    /// What the cluster asks of the proxy.
+    pub wanted: Option<ProxySettings>,
+}
+
 impl Node {
     /// Restarts containerd if the plan asks for it and there is leave.
     pub(super) async fn restart_if_allowed(
         &mut self,
         writer: &HostWriter,
+        due: &Due,
         leave: &Leave,
         metrics: &Metrics,
         facts: &mut Facts,
     ) {
         let Some(look) = &self.look else { return };
-        let Some(request) = request(&look.plan, look) else {
+        let Some(request) = request(look, due) else {
             facts.verdict = Verdict::Unsupported(
                 "containerd must restart once, and no systemd unit runs it: restart it by hand".to_owned(),
             );
@@ -48,14 +65,16 @@ impl Node {
                 self.look = None;
                 return;
             }
-            Leave::Person => (self.run_restart(writer, &request, &AlwaysApproved, metrics).await, Timestamp::now()),
+            Leave::Person => {
+                (self.run_restart(writer, &request, due, &AlwaysApproved, metrics).await, Timestamp::now())
+            }
             Leave::Cluster(cluster) => {
                 let used = failed.as_ref().map(|failed| failed.leave_given_at);
                 let Some(approval) = cluster.for_plan(&request.plan, used) else {
                     facts.verdict = waiting;
                     return;
                 };
-                (self.run_restart(writer, &request, &approval, metrics).await, approval.given_at)
+                (self.run_restart(writer, &request, due, &approval, metrics).await, approval.given_at)
             }
         };
         // Whatever happened, what was seen before it is out of date.
@@ -63,7 +82,7 @@ impl Node {
         self.proved = None;
         let plan = Some(&request.plan);
         match outcome {
-            Ok(outcome) => self.conclude(&outcome, plan, leave_given_at, metrics, facts).await,
+            Ok(outcome) => self.conclude(&outcome, plan, due, leave_given_at, metrics, facts).await,
             Err(error) => {
                 self.unsettled = true;
                 facts.verdict = Verdict::RestartFailed(error.to_string());
@@ -75,19 +94,20 @@ impl Node {
         &self,
         writer: &HostWriter,
         request: &Request,
+        due: &Due,
         approval: &impl Approval,
         metrics: &Metrics,
     ) -> Result<Outcome, RestartError> {
         let Some(look) = &self.look else { return Ok(Outcome::Abandoned) };
         let migrated = place::migrated_by(&look.plan);
-        if let Change::Replace(replacement) = &request.change
+        if let Change { config: Some(replacement), .. } = &request.change
             && let Err(error) = self.state().and_then(|state| edits::note(&state, replacement, migrated))
         {
             // An edit that is not written down could not be taken back later.
             return Ok(Outcome::Refused { why: error.to_string() });
         }
         metrics.restarts.inc();
-        tracing::info!(plan = %request.plan, "restarting containerd: {}", look.plan.reason());
+        tracing::info!(plan = %request.plan, "restarting containerd: {}", restart_reason(&look.plan, &due.proxy));
         let state = StateDir::open(writer)?;
         Restarter::new(&state, &self.systemd, &look.cri).run(request, approval).await
     }
@@ -97,6 +117,7 @@ impl Node {
         &mut self,
         outcome: &Outcome,
         plan: Option<&PlanHash>,
+        due: &Due,
         leave_given_at: Timestamp,
         metrics: &Metrics,
         facts: &mut Facts,
@@ -109,7 +130,12 @@ impl Node {
                 // The node has changed under the facts: they speak of what is now.
                 if let Ok(look) = self.look_now(super::Asking::Allowed).await {
                     facts.containerd = Some(look.containerd.clone());
-                    facts.plan = Some(look.plan_facts());
+                    let proxy = match due.proxy.needs_restart() {
+                        true => plan_proxy(&look.proxy, due.wanted.as_ref()),
+                        false => due.proxy.clone(),
+                    };
+                    facts.plan = Some(look.plan_facts(&proxy));
+                    facts.proxy = proxy::facts(&proxy, due.wanted.as_ref());
                     facts.effective = look.effective();
                 }
                 Verdict::Ready
@@ -192,21 +218,24 @@ fn rolled_back(why: &str, still_down: Option<&str>) -> String {
     }
 }
 
-/// The plan as a request; `None` where no unit can be restarted or the plan needs no restart.
-fn request(plan: &ConfigPlan, look: &super::Look) -> Option<Request> {
-    if !plan.needs_restart() {
-        return None;
-    }
-    let change = match plan.edit() {
-        None => Change::RestartOnly,
-        Some(edit) => Change::Replace(place::replacement(edit)),
+/// What is due as a request; `None` where no unit can be restarted.
+fn request(look: &super::Look, due: &Due) -> Option<Request> {
+    let Due { config, proxy, wanted: _ } = due;
+    let (drop_in, variables) = match proxy {
+        ProxyPlan::Change(DropInChange { file, before, after, variables, restart: true, .. }) => {
+            let (file, before, after) = (file.clone(), before.clone(), after.clone());
+            (Some(DropIn { file, before, after }), variables.clone())
+        }
+        ProxyPlan::Restart { variables, .. } => (None, variables.clone()),
+        ProxyPlan::Change(_) | ProxyPlan::Nothing { .. } | ProxyPlan::Unsupported { .. } => (None, Vec::new()),
     };
+    let edit = look.plan.edit().filter(|_| *config);
     Some(Request {
         unit: look.unit.clone()?,
         version: look.version,
         main_config: look.config_file.clone(),
-        change,
-        certs_d: plan.directory()?.to_owned(),
-        plan: plan.hash(),
+        change: Change { config: edit.map(place::replacement), drop_in, variables },
+        certs_d: look.plan.directory()?.to_owned(),
+        plan: restart_hash(&look.plan, proxy),
     })
 }

@@ -26,10 +26,12 @@ use registry_mirror_host::{
     certs_d,
     file_error::FileError,
     files::{Attributes, HostWriter, Owner, WriteScope, Written},
+    observe::proxy,
     proof,
     root::HostRoot,
     shared::{Farewell, Leaving, has_part, leave, may_be_shared, others_who_stay, remove_all},
     state::{ConfigEdit, STATE_DIR, StateDir},
+    systemd::Systemd,
 };
 
 use super::{
@@ -105,7 +107,8 @@ impl Node {
             version = look.version;
         }
         self.forget();
-        let host = Host { root: self.root.clone(), depth, staying, version, directories };
+        let host =
+            Host { root: self.root.clone(), systemd: self.systemd.clone(), depth, staying, version, directories };
         if !host.has_anything_of_ours()? {
             let mut restored = Restored::default();
             for directory in &host.directories {
@@ -138,6 +141,7 @@ impl Node {
 /// A host that is being put back. The caller holds the lock, and no restart is under way.
 struct Host {
     root: HostRoot,
+    systemd: Systemd,
     depth: Depth,
     /// Which nodes keep the files of a directory that they share.
     staying: Staying,
@@ -150,6 +154,9 @@ struct Host {
 impl Host {
     fn has_anything_of_ours(&self) -> Result<bool, String> {
         if self.root.stat(Path::new(STATE_DIR)).map_err(sentence)?.is_some() {
+            return Ok(true);
+        }
+        if !proxy::drop_ins_of_ours(&self.root).map_err(sentence)?.is_empty() {
             return Ok(true);
         }
         for directory in &self.directories {
@@ -193,6 +200,7 @@ impl Host {
         for directory in &directories {
             last.extend(self.put_directory_back(directory, &wanted, &mut restored).await?);
         }
+        self.remove_drop_ins(&mut restored).await?;
         let kept = self.take_edits_back(edits, &mut restored)?;
         state.save_edits(&kept).map_err(sentence)?;
         if restored.is_clean() {
@@ -330,6 +338,30 @@ impl Host {
         if self.root.stat(&proof).map_err(sentence)?.is_some() {
             state.writer().remove(&hosts).map_err(sentence)?;
             state.writer().remove_dir_if_empty(&proof).map_err(sentence)?;
+        }
+        Ok(())
+    }
+
+    /// The proxy goes with containerd's next start; the running daemon keeps it, and pulls as well as before.
+    async fn remove_drop_ins(&self, restored: &mut Restored) -> Result<(), String> {
+        let writer = HostWriter::new(self.root.clone(), WriteScope::for_host(Path::new("/"), Path::new(STATE_DIR)));
+        let files = proxy::drop_ins_of_ours(&self.root).map_err(sentence)?;
+        for file in &files {
+            writer.remove(file).map_err(sentence)?;
+            if let Some(directory) = file.parent() {
+                writer.remove_dir_if_empty(directory).map_err(sentence)?;
+            }
+            restored.done.push(format!("remove {}", file.display()));
+            if self.depth == Depth::Exact {
+                restored.restart_due = Some(
+                    "containerd must be restarted now: it goes through the proxy of the operator's drop-in until then"
+                        .to_owned(),
+                );
+            }
+        }
+        // The files of a host that does not run here are read when it boots.
+        if !files.is_empty() && Systemd::is_booted(self.root.path()) {
+            self.systemd.daemon_reload().await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -71,7 +71,7 @@ impl Node {
             unit,
             version: look.version,
             main_config: look.config_file.clone(),
-            change: Change::Replace(replacement.clone()),
+            change: Change { config: Some(replacement.clone()), ..Change::default() },
             certs_d: directory.to_owned(),
             plan: plan.hash(),
         };

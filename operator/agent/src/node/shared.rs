@@ -25,7 +25,7 @@ use registry_mirror_host::{
 
 use super::{
     Node,
-    files::{self, Applied},
+    files::{self, Applied, Way},
 };
 use crate::{
     facts::{MirrorUse, RegistryFacts},
@@ -192,7 +192,7 @@ fn in_use(health: &Health, drained: bool) -> (MirrorUse, Option<String>) {
             let stays = "it stays in place because the node that writes the shared directory has not taken it out";
             (MirrorUse::Active, Some(format!("{why}; {stays}")))
         }
-        (health, false) => files::in_use(health, false),
+        (health, false) => files::in_use(health, Way::Straight),
     }
 }
 

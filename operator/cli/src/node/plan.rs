@@ -5,7 +5,11 @@ use std::{io::Write, path::PathBuf};
 use anyhow::bail;
 use clap::Args;
 use registry_mirror_agent::node::{Preview, plan_facts};
-use registry_mirror_core::{bundle::Bundle, slice::slice};
+use registry_mirror_core::{
+    bundle::Bundle,
+    plan::{ProxyPlan, proxy::DropInChange},
+    slice::slice,
+};
 use registry_mirror_crds::PlanChange;
 use serde::Serialize;
 use tabwriter::TabWriter;
@@ -48,6 +52,19 @@ struct Plan {
     changes: Vec<Change>,
     registries: Vec<Registry>,
     files: Vec<File>,
+    /// Absent where nothing is to be done about containerd's forward proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<Proxy>,
+}
+
+/// What is to be done about containerd's forward proxy, as the cluster asked for it last.
+#[derive(Debug, Serialize)]
+struct Proxy {
+    action: &'static str,
+    restart: bool,
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
 }
 
 /// A key that changes; `null` where it is absent.
@@ -121,11 +138,11 @@ fn is_root() -> bool {
 }
 
 fn has_changes(preview: &Preview) -> bool {
-    preview.plan.needs_restart() || !preview.steps.is_empty()
+    preview.plan.needs_restart() || !preview.steps.is_empty() || preview.proxy.change().is_some()
 }
 
 fn as_data(preview: &Preview) -> Plan {
-    let facts = plan_facts(&preview.plan);
+    let facts = plan_facts(&preview.plan, &preview.proxy);
     let registries = preview.registries.iter().map(|facts| Registry {
         registry: facts.registry.clone(),
         object: facts.object.clone(),
@@ -140,8 +157,25 @@ fn as_data(preview: &Preview) -> Plan {
         directory: preview.directory.clone(),
         changes: facts.changes.into_iter().map(change).collect(),
         registries: registries.collect(),
+        proxy: proxy(&preview.proxy),
         files: preview.steps.iter().map(|step| File { action: step.what.verb(), path: step.path.clone() }).collect(),
     }
+}
+
+fn proxy(plan: &ProxyPlan) -> Option<Proxy> {
+    let action = match plan {
+        ProxyPlan::Nothing { .. } => return None,
+        ProxyPlan::Change(DropInChange { after: Some(_), .. }) => "write",
+        ProxyPlan::Change(DropInChange { after: None, .. }) => "remove",
+        ProxyPlan::Restart { .. } => "restart",
+        ProxyPlan::Unsupported { .. } => "none",
+    };
+    Some(Proxy {
+        action,
+        restart: plan.needs_restart(),
+        reason: plan.reason().unwrap_or_default().to_owned(),
+        file: plan.change().map(|change| change.file.clone()),
+    })
 }
 
 fn change(PlanChange { file, key, from, to }: PlanChange) -> Change {
@@ -149,9 +183,9 @@ fn change(PlanChange { file, key, from, to }: PlanChange) -> Change {
 }
 
 fn table(preview: &Preview, secrets: Secrets, out: &mut dyn Write) -> std::io::Result<()> {
-    let Preview { containerd, plan, directory, registries, steps, remarks } = preview;
+    let Preview { containerd, plan, directory, registries, proxy, steps, remarks } = preview;
     let mut rows = TabWriter::new(Vec::new()).padding(3);
-    let restart = if plan.needs_restart() { "yes, once" } else { "no" };
+    let restart = if plan.needs_restart() || proxy.needs_restart() { "yes, once" } else { "no" };
     writeln!(rows, "PLAN\t{}", plan.kind())?;
     writeln!(rows, "REASON\t{}", plan.reason())?;
     writeln!(rows, "CONTAINERD\t{}, {} ({})", containerd.version, containerd.distribution, containerd.evidence)?;
@@ -159,13 +193,19 @@ fn table(preview: &Preview, secrets: Secrets, out: &mut dyn Write) -> std::io::R
     if let Some(directory) = directory {
         writeln!(rows, "DIRECTORY\t{}", directory.display())?;
     }
+    if let Some(reason) = proxy.reason() {
+        writeln!(rows, "PROXY\t{reason}")?;
+    }
     writeln!(rows, "RESTART\t{restart}")?;
     out.write_all(&rows.into_inner().map_err(|error| std::io::Error::other(error.to_string()))?)?;
     if let Some(edit) = plan.edit() {
         write!(out, "\n{}", diff(edit, secrets))?;
     }
-    if !steps.is_empty() {
+    if !steps.is_empty() || proxy.change().is_some() {
         writeln!(out)?;
+    }
+    if let Some(DropInChange { file, after, .. }) = proxy.change() {
+        writeln!(out, "{} {}", if after.is_some() { "write" } else { "remove" }, file.display())?;
     }
     for step in steps {
         writeln!(out, "{}", step.words())?;

@@ -125,7 +125,9 @@ impl From<&Condition> for SlimCondition {
     fn from(condition: &Condition) -> Self {
         // Nobody reads the message of a state that is as it should be.
         let is_well = match condition.type_.as_str() {
-            condition::READY | condition::EFFECTIVE | condition::MIRRORS_HEALTHY => condition.status == "True",
+            condition::READY | condition::EFFECTIVE | condition::MIRRORS_HEALTHY | condition::PROXY_IN_FORCE => {
+                condition.status == "True"
+            }
             _ => condition.status != "True",
         };
         Self {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use wire::{BUNDLE_KEY, MAX_BUNDLE_BYTES, UnpackError, pack, unpack};
 
-use crate::{digest::Digest, registry::RegistryName, sensitive::Sensitive};
+use crate::{digest::Digest, proxy::ProxySettings, registry::RegistryName, sensitive::Sensitive};
 
 /// The layout that this release writes. An agent keeps its last state on one that it does not know.
 pub const SCHEMA: u32 = 1;
@@ -29,6 +29,10 @@ pub struct Bundle {
     pub entries: Vec<Entry>,
     /// Certificates and keys (PEM), stored once however many entries use them.
     pub blobs: BTreeMap<Digest, Blob>,
+    /// The forward proxy of containerd itself; `None` where the operator sets none. An agent of a release that does not
+    /// know it goes on with the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxySettings>,
 }
 
 /// What agents do with the bundle.

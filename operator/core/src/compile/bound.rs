@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use registry_mirror_crds::reason;
 
 use super::{
-    CompileOptions,
+    CompileOptions, empty_bundle,
     verdict::{InForce, Problem, Refusal},
 };
 use crate::{
-    bundle::{Blob, Bundle, Entry, SCHEMA, pack},
+    bundle::{Blob, Bundle, Entry, pack},
     digest::Digest,
 };
 
@@ -101,7 +101,7 @@ fn assemble(
     dropped: &BTreeSet<usize>,
     options: &CompileOptions<'_>,
 ) -> Bundle {
-    let mut bundle = Bundle { schema: SCHEMA, mode: options.mode, entries: Vec::new(), blobs: BTreeMap::new() };
+    let mut bundle = Bundle { proxy: options.proxy.cloned(), ..empty_bundle(options.mode) };
     for (i, candidate) in candidates.iter().enumerate().filter(|(i, _)| !dropped.contains(i)) {
         let compiled = candidate.compiled.as_ref().filter(|_| !reverted.contains(&i));
         if let Some((entry, blobs)) = compiled.or(candidate.before.as_ref()) {

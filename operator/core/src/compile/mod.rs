@@ -34,6 +34,7 @@ pub use verdict::{InForce, Problem, Refusal, Verdict};
 use crate::{
     bundle::{Blob, Bundle, Entry, MAX_BUNDLE_BYTES, Mode, SCHEMA},
     digest::Digest,
+    proxy::ProxySettings,
     registry::RegistryName,
 };
 
@@ -53,6 +54,8 @@ pub struct CompileOptions<'a> {
     pub unreadable: &'a [Unreadable],
     /// How large the packed bundle may be, in bytes.
     pub max_bytes: usize,
+    /// The forward proxy of containerd itself, for every node.
+    pub proxy: Option<&'a ProxySettings>,
 }
 
 /// An object that was written for another release.
@@ -74,6 +77,7 @@ impl Default for CompileOptions<'_> {
             previous: None,
             unreadable: &[],
             max_bytes: MAX_BUNDLE_BYTES,
+            proxy: None,
         }
     }
 }
@@ -271,7 +275,7 @@ impl<'a> Compiler<'a> {
 /// An empty bundle of this release, for what has no objects.
 #[must_use]
 pub const fn empty_bundle(mode: Mode) -> Bundle {
-    Bundle { schema: SCHEMA, mode, entries: Vec::new(), blobs: BTreeMap::new() }
+    Bundle { schema: SCHEMA, mode, entries: Vec::new(), blobs: BTreeMap::new(), proxy: None }
 }
 
 #[cfg(test)]

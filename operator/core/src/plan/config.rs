@@ -129,6 +129,11 @@ impl ConfigPlan {
     /// Two plans with the same hash do the same to the same bytes.
     #[must_use]
     pub fn hash(&self) -> PlanHash {
+        self.hash_with(&[])
+    }
+
+    /// The same with what else the restart brings into force.
+    pub(super) fn hash_with(&self, more: &[&[u8]]) -> PlanHash {
         let mut hasher = Sha256::new();
         let mut field = |bytes: &[u8]| {
             hasher.update((bytes.len() as u64).to_be_bytes());
@@ -147,6 +152,7 @@ impl ConfigPlan {
             // Another reason is another trouble, for those who remember one by its plan.
             field(reason.as_bytes());
         }
+        more.iter().for_each(|bytes| field(bytes));
         PlanHash(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }
 }

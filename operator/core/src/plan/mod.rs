@@ -1,11 +1,13 @@
 //! What a node needs: first so that containerd reads the directory at all ([`config`]), then which files stand in it
-//! ([`files`]).
+//! ([`files`]); beside them the forward proxy of containerd itself ([`proxy`]).
 
 pub mod claims;
 pub mod config;
 pub mod files;
 pub mod migrated;
+pub mod proxy;
 pub mod rewrites;
 pub mod shared;
 
 pub use config::{ConfigPlan, PlanHash, plan_config};
+pub use proxy::{ProxyPlan, plan_proxy};

@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use self::{
-    paths::GuardPaths,
+    paths::{FilePaths, GuardPaths},
     script::{BOOT_UNIT, boot_unit, script},
 };
 use crate::{
@@ -79,10 +79,32 @@ pub enum Owner {
 pub struct Subject {
     /// containerd's unit.
     pub unit: String,
-    /// The configuration file, symlinks followed.
-    pub config_file: PathBuf,
-    /// Whether it existed.
-    pub had_config: bool,
+    /// The files that the restart brings into force.
+    pub files: Vec<GuardedFile>,
+}
+
+/// One file that comes back if the restart is not finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardedFile {
+    /// The file, symlinks followed.
+    pub file: PathBuf,
+    /// Whether systemd must read it anew when it comes back.
+    pub is_drop_in: bool,
+    /// Whether it existed before.
+    pub existed: bool,
+    /// Whether there is none afterwards.
+    pub removed: bool,
+}
+
+/// The contents of a guarded file.
+#[derive(Debug, Clone, Copy)]
+pub struct Contents<'a> {
+    /// What comes back; `None` if there was no file.
+    pub before: Option<&'a [u8]>,
+    /// By what the guard sees that the file is still ours; `None` where the file goes, or is not ours any more.
+    pub after: Option<&'a [u8]>,
+    /// Mode and owner of what comes back.
+    pub attributes: Attributes,
 }
 
 /// The guard of one host.
@@ -100,18 +122,13 @@ impl<'a> Guard<'a> {
         Self { writer, systemd, state: state.to_owned() }
     }
 
-    /// Arms it: from now on `before` comes back unless this process renews or disarms.
+    /// Arms it: from now on the old contents come back unless this process renews or disarms. `contents` are those of
+    /// the subject's files, in the same order.
     ///
     /// # Errors
     /// A file cannot be written or the timer does not start; then nothing is armed.
-    pub async fn arm(
-        &self,
-        subject: &Subject,
-        before: Option<&[u8]>,
-        after: &[u8],
-        attributes: Attributes,
-    ) -> Result<(), GuardError> {
-        let armed = self.put_up(subject, before, after, attributes).await;
+    pub async fn arm(&self, subject: &Subject, contents: &[Contents<'_>]) -> Result<(), GuardError> {
+        let armed = self.put_up(subject, contents).await;
         if armed.is_err() {
             // Half a guard is none. What cannot be removed now is removed at the next start.
             if let Err(error) = self.disarm(subject).await {
@@ -121,13 +138,7 @@ impl<'a> Guard<'a> {
         armed
     }
 
-    async fn put_up(
-        &self,
-        subject: &Subject,
-        before: Option<&[u8]>,
-        after: &[u8],
-        attributes: Attributes,
-    ) -> Result<(), GuardError> {
+    async fn put_up(&self, subject: &Subject, contents: &[Contents<'_>]) -> Result<(), GuardError> {
         let paths = self.paths(subject);
         let root = self.writer.root();
         if root.stat(Path::new("/bin/sh"))?.is_none() {
@@ -135,13 +146,17 @@ impl<'a> Guard<'a> {
         }
         let private = Attributes { mode: 0o600, owner: FileOwner::Root };
         let public = Attributes { mode: 0o644, owner: FileOwner::Root };
-        let Subject { unit, config_file, had_config } = subject;
         self.writer.create_dir(&paths.directory, 0o700)?;
         self.writer.write(&paths.subject, &subject_json(&paths, subject)?, private)?;
-        self.writer.write(&paths.written, after, private)?;
-        self.writer.write(&paths.previous, before.unwrap_or_default(), attributes)?;
-        self.writer.write(&paths.script, script(&paths, unit, config_file, *had_config).as_bytes(), private)?;
-        self.writer.write(&paths.unit, boot_unit(&paths, unit, config_file).as_bytes(), public)?;
+        for (guarded, Contents { before, after, attributes }) in subject.files.iter().zip(contents) {
+            let FilePaths { written, previous } = paths.of(guarded);
+            if let Some(after) = after {
+                self.writer.write(&written, after, private)?;
+            }
+            self.writer.write(&previous, before.unwrap_or_default(), *attributes)?;
+        }
+        self.writer.write(&paths.script, script(&paths, subject).as_bytes(), private)?;
+        self.writer.write(&paths.unit, boot_unit(&paths, subject).as_bytes(), public)?;
         self.writer.create_dir(&paths.wants_directory, 0o755)?;
         self.writer.symlink(&paths.wants, &paths.unit)?;
         fault::point("guard:prepared");
@@ -189,7 +204,7 @@ impl<'a> Guard<'a> {
     pub fn arming(&self) -> Result<Arming, GuardError> {
         let root = self.writer.root();
         // Paths that do not depend on what is guarded.
-        let paths = GuardPaths::new(&self.state, "", Path::new("/"));
+        let paths = GuardPaths::new(&self.state, "");
         if root.stat(&paths.fired)?.is_some() {
             return Ok(Arming::Fired);
         }
@@ -204,7 +219,7 @@ impl<'a> Guard<'a> {
     /// # Errors
     /// The record cannot be read.
     pub fn subject(&self) -> Result<Option<Subject>, GuardError> {
-        let path = GuardPaths::new(&self.state, "", Path::new("/")).subject;
+        let path = GuardPaths::new(&self.state, "").subject;
         let Some(bytes) = self.writer.root().read(&path)? else { return Ok(None) };
         serde_json::from_slice(&bytes)
             .map(Some)
@@ -269,20 +284,14 @@ impl<'a> Guard<'a> {
             // A guard that failed leaves its service in systemd's memory.
             self.systemd.stop_and_unload(&format!("{timer}.service")).await?;
         }
-        let GuardPaths {
-            directory,
-            armed,
-            fired,
-            disarmed,
-            subject,
-            written,
-            script,
-            previous,
-            unit,
-            wants_directory,
-            wants,
-        } = &paths;
-        for path in [wants, unit, previous, written, script, subject] {
+        let files: Vec<PathBuf> = subject
+            .files
+            .iter()
+            .map(|guarded| paths.of(guarded))
+            .flat_map(|FilePaths { written, previous }| [previous, written])
+            .collect();
+        let GuardPaths { directory, armed, fired, disarmed, subject, script, unit, wants_directory, wants } = &paths;
+        for path in [wants, unit].into_iter().chain(&files).chain([script, subject]) {
             self.writer.remove(&unfinished(path))?;
             self.writer.remove(path)?;
         }
@@ -302,20 +311,20 @@ impl<'a> Guard<'a> {
         Ok(())
     }
 
-    /// Where the old configuration stands while the guard is up, beside the file.
+    /// Where the old content of a file stands while the guard is up, beside the file.
     #[must_use]
-    pub fn previous(&self, subject: &Subject) -> PathBuf {
-        self.paths(subject).previous
+    pub fn previous(&self, guarded: &GuardedFile) -> PathBuf {
+        GuardPaths::new(&self.state, "").of(guarded).previous
     }
 
-    /// The guard's copy of the new configuration.
+    /// The guard's copy of the new content of a file.
     #[must_use]
-    pub fn written(&self) -> PathBuf {
-        GuardPaths::new(&self.state, "", Path::new("/")).written
+    pub fn written(&self, guarded: &GuardedFile) -> PathBuf {
+        GuardPaths::new(&self.state, "").of(guarded).written
     }
 
     fn paths(&self, subject: &Subject) -> GuardPaths {
-        GuardPaths::new(&self.state, &subject.unit, &subject.config_file)
+        GuardPaths::new(&self.state, &subject.unit)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::script::BOOT_UNIT;
+use super::{GuardedFile, script::BOOT_UNIT};
 
-/// Everything that the guard puts on a host.
+/// What the guard puts on a host whatever it guards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GuardPaths {
     /// Mode 0700, in the state directory.
@@ -17,13 +17,8 @@ pub(super) struct GuardPaths {
     pub disarmed: PathBuf,
     /// What is guarded, for whoever finds the guard without a journal.
     pub subject: PathBuf,
-    /// A copy of the new configuration, to see whether the file is still ours.
-    pub written: PathBuf,
     /// The script.
     pub script: PathBuf,
-    /// The old configuration, beside the file that it may replace: putting it back is one rename, which needs no space
-    /// and cannot be torn. Empty where there was no file.
-    pub previous: PathBuf,
     /// The unit of the next boot.
     pub unit: PathBuf,
     /// The directory of what every start of containerd pulls in.
@@ -32,8 +27,18 @@ pub(super) struct GuardPaths {
     pub wants: PathBuf,
 }
 
+/// What it puts on a host for one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FilePaths {
+    /// A copy of the new content, to see whether the file is still ours. None is there where the file goes.
+    pub written: PathBuf,
+    /// The old content, beside the file that it may replace: putting it back is one rename, which needs no space and
+    /// cannot be torn. Empty where there was no file.
+    pub previous: PathBuf,
+}
+
 impl GuardPaths {
-    pub(super) fn new(state: &Path, unit: &str, config_file: &Path) -> Self {
+    pub(super) fn new(state: &Path, unit: &str) -> Self {
         let directory = state.join("guard");
         let units = Path::new("/etc/systemd/system");
         let wants_directory = units.join(format!("{unit}.wants"));
@@ -42,13 +47,20 @@ impl GuardPaths {
             fired: directory.join("fired"),
             disarmed: directory.join("disarmed"),
             subject: directory.join("subject.json"),
-            written: directory.join("written"),
             script: directory.join("guard.sh"),
-            previous: config_file.with_file_name(".registry-mirror-previous"),
             unit: units.join(BOOT_UNIT),
             wants: wants_directory.join(BOOT_UNIT),
             wants_directory,
             directory,
+        }
+    }
+
+    pub(super) fn of(&self, guarded: &GuardedFile) -> FilePaths {
+        let written = if guarded.is_drop_in { "written-drop-in" } else { "written" };
+        FilePaths {
+            written: self.directory.join(written),
+            // systemd reads `*.conf` alone, and containerd's imports name `*.toml`.
+            previous: guarded.file.with_file_name(".registry-mirror-previous"),
         }
     }
 }

@@ -2,30 +2,38 @@
 //!
 //! The script uses `cat`, `cmp`, `mv`, `rm`, `sync` and `systemctl` alone and is tested under dash and busybox.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
-use super::paths::GuardPaths;
+use super::{
+    GuardedFile, Subject,
+    paths::{FilePaths, GuardPaths},
+};
 
 /// The unit that the script runs in at boot.
 pub(super) const BOOT_UNIT: &str = "registry-mirror-guard.service";
 
 /// The script, with every path and name written into it.
-pub(super) fn script(paths: &GuardPaths, unit: &str, config_file: &Path, had_config: bool) -> String {
-    let GuardPaths { armed, fired, written, previous, .. } = paths;
-    let never_renamed = if had_config { r#"same "$config" "$previous""# } else { r#"[ ! -e "$config" ]"# };
-    let put_back =
-        if had_config { r#"mv -f "$previous" "$config""# } else { r#"rm -f "$config" && rm -f "$previous""# };
+pub(super) fn script(paths: &GuardPaths, subject: &Subject) -> String {
+    let GuardPaths { armed, fired, .. } = paths;
+    let Subject { unit, files } = subject;
+    let names: Vec<String> = files.iter().map(|guarded| comment(&guarded.file.to_string_lossy())).collect();
+    let files_back: String = files.iter().map(|guarded| put_back(paths, guarded)).collect();
+    // A restart reads the unit from systemd's memory.
+    let reload = if files.iter().any(|guarded| guarded.is_drop_in) { "\n  systemctl daemon-reload" } else { "" };
+    // At boot systemd has read the drop-in before this runs.
+    let reload_at_boot = if reload.is_empty() {
+        ""
+    } else {
+        "if [ \"$1\" = boot ] && [ \"$reload\" = yes ]; then\n  systemctl daemon-reload || status=1\nfi\n"
+    };
     format!(
         r##"#!/bin/sh
 # Written by registry-mirror-operator while it restarts {unit_plain}, and removed when that is done.
-# If it is not done by a deadline, or the host boots meanwhile, this puts {config_plain} back.
+# If it is not done by a deadline, or the host boots meanwhile, this puts {names} back.
 # Usage: guard.sh boot | guard.sh deadline
 set -u
 armed={armed}
 fired={fired}
-config={config}
-written={written}
-previous={previous}
 unit={unit}
 
 same() {{
@@ -47,30 +55,51 @@ mv "$armed" "$fired" 2>/dev/null
 [ -f "$fired" ] || exit 0
 
 status=0
-restart=yes
-if [ ! -e "$previous" ]; then
-  : # It was put back already, and containerd has not been restarted since.
-elif same "$config" "$written"; then
-  {put_back} || status=1
-  sync
-elif {never_renamed}; then
-  restart=no # The new file never came into place.
-fi # Otherwise another program wrote the file meanwhile: it stays, and containerd must run what it says.
-
-if [ "$1" = deadline ] && [ "$restart" = yes ]; then
+restart=no
+reload=no
+{files_back}
+{reload_at_boot}if [ "$1" = deadline ] && [ "$restart" = yes ]; then{reload}
   systemctl reset-failed "$unit"
   systemctl restart "$unit" || status=1
 fi
 exit "$status"
 "##,
         unit_plain = comment(unit),
-        config_plain = comment(&config_file.to_string_lossy()),
+        names = names.join(" and "),
         armed = quoted(armed),
         fired = quoted(fired),
-        config = quoted(config_file),
-        written = quoted(written),
-        previous = quoted(previous),
         unit = quoted(Path::new(unit)),
+    )
+}
+
+/// The part that puts one file back.
+fn put_back(paths: &GuardPaths, guarded: &GuardedFile) -> String {
+    let GuardedFile { file, is_drop_in, existed, removed } = guarded;
+    let FilePaths { written, previous } = paths.of(guarded);
+    let is_new = if *removed { r#"[ ! -e "$file" ]"# } else { r#"same "$file" "$written""# };
+    let never_changed = if *existed { r#"same "$file" "$previous""# } else { r#"[ ! -e "$file" ]"# };
+    let back = if *existed { r#"mv -f "$previous" "$file""# } else { r#"rm -f "$file" && rm -f "$previous""# };
+    let reload = if *is_drop_in { "\n  reload=yes" } else { "" };
+    format!(
+        r##"
+file={file}
+written={written}
+previous={previous}
+if [ ! -e "$previous" ]; then
+  restart=yes # It was put back already, and containerd has not been restarted since.
+elif {is_new}; then
+  {back} || status=1
+  sync
+  restart=yes{reload}
+elif {never_changed}; then
+  : # The new file never came into place.
+else
+  restart=yes # Another program wrote the file meanwhile: it stays, and containerd must run what it says.
+fi
+"##,
+        file = quoted(file),
+        written = quoted(&written),
+        previous = quoted(&previous),
     )
 }
 
@@ -80,9 +109,12 @@ exit "$status"
 /// first, however early in the boot. systemd reads both at the next boot; no daemon-reload is needed, and none is made.
 /// It has no default dependencies, because some hosts start containerd before `basic.target`; the directories that it
 /// needs are named instead.
-pub(super) fn boot_unit(paths: &GuardPaths, unit: &str, config_file: &Path) -> String {
+pub(super) fn boot_unit(paths: &GuardPaths, subject: &Subject) -> String {
+    let Subject { unit, files } = subject;
     let GuardPaths { directory, armed, fired, script, .. } = paths;
-    let config_directory = config_file.parent().unwrap_or(Path::new("/"));
+    let parent = |guarded: &GuardedFile| in_unit(guarded.file.parent().unwrap_or(Path::new("/")));
+    let directories: BTreeSet<String> = files.iter().map(parent).collect();
+    let directories: Vec<String> = directories.into_iter().collect();
     format!(
         "\
 # Written by registry-mirror-operator while it restarts {unit}, and removed when that is done.
@@ -92,7 +124,7 @@ DefaultDependencies=no
 Conflicts=shutdown.target
 Before={unit} shutdown.target
 After=systemd-remount-fs.service
-RequiresMountsFor={directory} {config_directory}
+RequiresMountsFor={directory} {directories}
 ConditionPathExists=|{armed}
 ConditionPathExists=|{fired}
 
@@ -101,7 +133,7 @@ Type=oneshot
 ExecStart=/bin/sh {script} boot
 ",
         directory = in_unit(directory),
-        config_directory = in_unit(config_directory),
+        directories = directories.join(" "),
         armed = in_unit(armed),
         fired = in_unit(fired),
         script = in_unit(script),

@@ -7,18 +7,27 @@ use tempfile::TempDir;
 use super::*;
 
 fn paths_in(dir: &Path) -> GuardPaths {
-    let mut paths = GuardPaths::new(&dir.join("state"), "containerd.service", &dir.join("etc/config.toml"));
+    let mut paths = GuardPaths::new(&dir.join("state"), "containerd.service");
     paths.unit = dir.join("unused");
     paths
+}
+
+fn config_alone(file: &Path, existed: bool) -> Subject {
+    let files = vec![GuardedFile { file: file.to_owned(), is_drop_in: false, existed, removed: false }];
+    Subject { unit: "containerd.service".to_owned(), files }
 }
 
 #[test]
 fn the_texts_are_as_reviewed() {
     let config_file = Path::new("/etc/containerd/config.toml");
-    let paths = GuardPaths::new(Path::new("/var/lib/registry-mirror-operator"), "containerd.service", config_file);
-    insta::assert_snapshot!("script", script(&paths, "containerd.service", config_file, true));
-    insta::assert_snapshot!("script_without_a_file_before", script(&paths, "containerd.service", config_file, false));
-    insta::assert_snapshot!("boot_unit", boot_unit(&paths, "containerd.service", config_file));
+    let paths = GuardPaths::new(Path::new("/var/lib/registry-mirror-operator"), "containerd.service");
+    insta::assert_snapshot!("script", script(&paths, &config_alone(config_file, true)));
+    insta::assert_snapshot!("script_without_a_file_before", script(&paths, &config_alone(config_file, false)));
+    let mut both = config_alone(config_file, true);
+    insta::assert_snapshot!("boot_unit", boot_unit(&paths, &both));
+    let file = PathBuf::from("/etc/systemd/system/containerd.service.d/x.conf");
+    both.files.push(GuardedFile { file, is_drop_in: true, existed: true, removed: true });
+    insta::assert_snapshot!("script_with_a_drop_in_that_goes", script(&paths, &both));
 }
 
 /// A host's directory with the guard's files in it, and a `systemctl` that writes down how it was called.
@@ -26,6 +35,7 @@ struct Host {
     dir: TempDir,
     paths: GuardPaths,
     config: PathBuf,
+    config_paths: FilePaths,
 }
 
 const OLD: &str = "version = 2\n# old\n\n";
@@ -42,16 +52,35 @@ impl Host {
         fs::create_dir_all(&paths.directory).expect("state");
         fs::create_dir_all(base.join("etc")).expect("etc");
         fs::create_dir_all(dir.path().join("bin")).expect("bin");
-        fs::write(&paths.written, NEW).expect("written");
-        fs::write(&paths.previous, if had_config { OLD } else { "" }).expect("previous");
-        fs::set_permissions(&paths.previous, fs::Permissions::from_mode(0o640)).expect("mode");
+        let subject = config_alone(&config, had_config);
+        let config_paths = paths.of(&subject.files[0]);
+        fs::write(&config_paths.written, NEW).expect("written");
+        fs::write(&config_paths.previous, if had_config { OLD } else { "" }).expect("previous");
+        fs::set_permissions(&config_paths.previous, fs::Permissions::from_mode(0o640)).expect("mode");
         fs::write(&paths.armed, "another boot\n").expect("armed");
-        fs::write(&paths.script, script(&paths, "containerd.service", &config, had_config)).expect("script");
+        fs::write(&paths.script, script(&paths, &subject)).expect("script");
         let systemctl = dir.path().join("bin/systemctl");
         let log = dir.path().join("systemctl.log");
         fs::write(&systemctl, format!("#!/bin/sh\necho \"$*\" >>'{}'\n", log.display())).expect("systemctl");
         fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).expect("mode");
-        Self { dir, paths, config }
+        Self { dir, paths, config, config_paths }
+    }
+
+    /// The same with a drop-in that is replaced or removed in the same restart.
+    fn with_drop_in(removed: bool) -> (Self, PathBuf) {
+        let host = Self::armed(true);
+        let drop_in = host.config.with_file_name("unit.d").join("x.conf");
+        fs::create_dir_all(drop_in.parent().expect("a directory")).expect("mkdir");
+        let mut subject = config_alone(&host.config, true);
+        let guarded = GuardedFile { file: drop_in.clone(), is_drop_in: true, existed: true, removed };
+        let FilePaths { written, previous } = host.paths.of(&guarded);
+        if !removed {
+            fs::write(written, "new\n").expect("written");
+        }
+        fs::write(previous, "old\n").expect("previous");
+        subject.files.push(guarded);
+        fs::write(&host.paths.script, script(&host.paths, &subject)).expect("script");
+        (host, drop_in)
     }
 
     fn run(&self, shell: &[&str], argument: &str) -> Vec<String> {
@@ -139,7 +168,7 @@ fn a_file_that_was_not_there_before_goes_away_again() {
         fs::write(&host.config, NEW).expect("config");
         assert_eq!(host.run(&shell, "deadline"), RESTARTED, "{shell:?}");
         assert_eq!(host.config(), None, "{shell:?}");
-        assert!(!host.paths.previous.exists(), "{shell:?}");
+        assert!(!host.config_paths.previous.exists(), "{shell:?}");
 
         let host = Host::armed(false);
         assert!(host.run(&shell, "deadline").is_empty(), "nothing was renamed: {shell:?}");
@@ -170,7 +199,7 @@ fn nothing_restarts_if_the_new_file_never_came_into_place() {
 fn a_rollback_that_died_before_its_restart_gets_one() {
     for shell in shells() {
         let host = Host::armed(true);
-        fs::rename(&host.paths.previous, &host.config).expect("our own rollback");
+        fs::rename(&host.config_paths.previous, &host.config).expect("our own rollback");
         assert_eq!(host.run(&shell, "deadline"), RESTARTED, "{shell:?}");
         assert_eq!(host.config().as_deref(), Some(OLD), "{shell:?}");
     }
@@ -218,5 +247,34 @@ fn without_cmp_the_contents_are_compared_by_the_shell() {
         fs::write(&host.config, format!("{NEW}\n")).expect("config, one newline more");
         host.run(&shell, "deadline");
         assert_eq!(host.config(), Some(format!("{NEW}\n")), "{shell:?}");
+    }
+}
+
+/// Both files of one restart, and each alone, in every state in which a process can have left them.
+#[test]
+fn two_files_come_back_together_and_systemd_reads_the_drop_in_anew() {
+    const RELOADED: [&str; 3] = ["daemon-reload", "reset-failed containerd.service", "restart containerd.service"];
+    for shell in shells() {
+        for (removed, renamed_config, changed_drop_in) in
+            [(false, true, true), (true, true, true), (false, true, false), (false, false, true), (true, false, true)]
+        {
+            let case = format!("{shell:?}: removed {removed}, renamed {renamed_config}, changed {changed_drop_in}");
+            let (host, drop_in) = Host::with_drop_in(removed);
+            fs::write(&host.config, if renamed_config { NEW } else { OLD }).expect("config");
+            match (changed_drop_in, removed) {
+                (true, true) => {}
+                (true, false) => fs::write(&drop_in, "new\n").expect("drop-in"),
+                (false, _) => fs::write(&drop_in, "old\n").expect("drop-in"),
+            }
+            let at_boot = renamed_config && changed_drop_in && !removed;
+            let called = host.run(&shell, if at_boot { "boot" } else { "deadline" });
+            assert_eq!(called, if at_boot { &RELOADED[..1] } else { &RELOADED[..] }, "{case}");
+            assert_eq!(host.config().as_deref(), Some(OLD), "{case}");
+            assert_eq!(fs::read_to_string(&drop_in).ok().as_deref(), Some("old\n"), "{case}");
+        }
+        let (host, drop_in) = Host::with_drop_in(false);
+        fs::write(&host.config, OLD).expect("config");
+        fs::write(&drop_in, "old\n").expect("drop-in");
+        assert!(host.run(&shell, "deadline").is_empty(), "nothing came into place: {shell:?}");
     }
 }

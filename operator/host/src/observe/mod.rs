@@ -6,6 +6,7 @@
 pub mod claims;
 pub mod daemon;
 mod distribution;
+pub mod proxy;
 mod sockets;
 mod unit_files;
 
@@ -52,6 +53,8 @@ pub struct Live {
     pub socket: PathBuf,
     /// Its unit, where systemd runs it.
     pub unit: Option<UnitState>,
+    /// Its process in the host's numbers, where it can be told.
+    pub process: Option<u32>,
 }
 
 /// Looks at the host beneath `root`, on which a containerd runs. `pod_uid` is the agent's own pod, where it has one.
@@ -69,7 +72,7 @@ pub async fn live(root: &HostRoot, systemd: &Systemd, pod_uid: Option<&str>) -> 
     };
     let distribution = distribution::detect(root, Some(&config_file))?;
     let observed = from_files(root, version, distribution, supervisor, config_file)?;
-    Ok(Live { observed, cri, socket, unit })
+    Ok(Live { observed, cri, socket, unit, process: process.map(|process| process.pid) })
 }
 
 /// Looks at the files of a host that is not running. `config_file` is `None` unless somebody named one.
@@ -220,7 +223,7 @@ fn whole_seconds(duration: std::time::Duration) -> u64 {
 }
 
 /// Whether a file can be renamed over this one, or come to be where it is absent.
-fn writable(root: &HostRoot, file: &Path) -> Result<Writable, FileError> {
+pub(super) fn writable(root: &HostRoot, file: &Path) -> Result<Writable, FileError> {
     let mut directory = match root.resolve(file) {
         Ok(Some(resolved)) => resolved,
         Ok(None) => file.to_owned(),
@@ -247,11 +250,12 @@ fn writable(root: &HostRoot, file: &Path) -> Result<Writable, FileError> {
 mod tests {
     use super::*;
 
-    fn unit(exec_start: &str) -> UnitState {
+    pub(super) fn unit(exec_start: &str) -> UnitState {
         UnitState {
             name: "containerd.service".to_owned(),
             fragment: None,
             drop_ins: Vec::new(),
+            environment_files: Vec::new(),
             exec_start: exec_start.split(' ').map(str::to_owned).collect(),
             kill_mode: "process".to_owned(),
             active: crate::systemd::ActiveState::Active,

@@ -105,13 +105,13 @@ impl Service {
     }
 }
 
-fn assignment(word: &str) -> Option<(String, String)> {
+pub(super) fn assignment(word: &str) -> Option<(String, String)> {
     let (name, value) = word.split_once('=')?;
     Some((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// Words between blanks; quotes hold blanks together and are taken off.
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let (mut word, mut quote, mut begun) = (String::new(), None, false);
     for c in text.chars() {

@@ -37,15 +37,30 @@ pub enum Arming {
     Fired,
 }
 
-/// What stands in the configuration file.
+/// What stands in the files that the restart brings into force: one, or containerd's configuration and a drop-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigIs {
     /// What stood there before (or nothing, if nothing did).
     Before,
     /// What we wrote.
     After,
-    /// Something else: another program wrote it since.
+    /// One of them is ours, the other one is not: it was cut short between the two, or another program wrote one since.
+    Mixed,
+    /// Nothing of ours, and another program wrote one since.
     Foreign,
+}
+
+impl ConfigIs {
+    /// What two files make together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Before, Self::Before) => Self::Before,
+            (Self::After, Self::After) => Self::After,
+            (Self::Before | Self::Foreign, Self::Before | Self::Foreign) => Self::Foreign,
+            (Self::After | Self::Mixed, _) | (_, Self::After | Self::Mixed) => Self::Mixed,
+        }
+    }
 }
 
 /// The daemon, compared with the start that the journal names.
@@ -70,6 +85,8 @@ pub enum Action {
     Prove,
     /// It is proved: remove our traces and report success.
     Finish,
+    /// Put the files back that are ours; the daemon has read none of them.
+    TakeBack,
     /// Put the old file back and restart the daemon.
     RollBack,
     /// Wait for the guard to end, see that the old file is back and containerd answers, and report what it did.
@@ -84,7 +101,7 @@ pub const fn next(progress: Option<Progress>, arming: Arming, config: ConfigIs, 
             (Arming::Disarmed, _) => Action::Nothing,
             (Arming::Fired, _) => Action::SettleGuard,
             // The journal was lost, and with it all that is known of the restart: back to what worked.
-            (Arming::Armed { .. }, ConfigIs::After) => Action::RollBack,
+            (Arming::Armed { .. }, ConfigIs::After | ConfigIs::Mixed) => Action::RollBack,
             (Arming::Armed { .. }, ConfigIs::Before | ConfigIs::Foreign) => Action::Abandon,
         };
     };
@@ -97,6 +114,8 @@ pub const fn next(progress: Option<Progress>, arming: Arming, config: ConfigIs, 
         // The file in place is what counts, whatever the journal had time to write down.
         (_, ConfigIs::After, Daemon::SameStart) => Action::Continue,
         (_, ConfigIs::After, Daemon::StartedSince) => Action::Prove,
+        (_, ConfigIs::Mixed, Daemon::SameStart) => Action::TakeBack,
+        (_, ConfigIs::Mixed, Daemon::StartedSince) => Action::RollBack,
         // Before the rename a start of the daemon by somebody else is none of ours.
         (Progress::Prepared | Progress::Guarded, ConfigIs::Before | ConfigIs::Foreign, _) => Action::Abandon,
         (Progress::Renamed | Progress::RestartCalled, ConfigIs::Before | ConfigIs::Foreign, Daemon::SameStart) => {
@@ -128,7 +147,7 @@ mod tests {
     ];
     const ARMING: [Arming; 4] =
         [Arming::Disarmed, Arming::Armed { this_boot: true }, Arming::Armed { this_boot: false }, Arming::Fired];
-    const CONFIG: [ConfigIs; 3] = [ConfigIs::Before, ConfigIs::After, ConfigIs::Foreign];
+    const CONFIG: [ConfigIs; 4] = [ConfigIs::Before, ConfigIs::After, ConfigIs::Mixed, ConfigIs::Foreign];
     const DAEMON: [Daemon; 2] = [Daemon::SameStart, Daemon::StartedSince];
 
     /// Every case, to be read by people.
@@ -179,13 +198,17 @@ mod tests {
         fn an_unproved_file_is_never_left_alone((progress, arming, _, daemon) in any_case()) {
             let under_way = progress.is_some() || arming != Arming::Disarmed;
             prop_assume!(under_way && progress != Some(Progress::Proved));
-            let action = next(progress, arming, ConfigIs::After, daemon);
-            prop_assert!(!matches!(action, Action::Nothing | Action::Abandon | Action::Finish), "{action:?}");
+            for config in [ConfigIs::After, ConfigIs::Mixed] {
+                let action = next(progress, arming, config, daemon);
+                prop_assert!(!matches!(action, Action::Nothing | Action::Abandon | Action::Finish), "{action:?}");
+            }
         }
 
         #[test]
         fn a_daemon_is_not_restarted_for_a_file_it_never_read((progress, arming, config, _) in any_case()) {
             prop_assume!(config != ConfigIs::After && progress != Some(Progress::RollingBack));
+            // Without a journal nobody knows which start it is.
+            prop_assume!(config != ConfigIs::Mixed || progress.is_some());
             let action = next(progress, arming, config, Daemon::SameStart);
             prop_assert!(!matches!(action, Action::Continue | Action::RollBack | Action::Prove), "{action:?}");
         }

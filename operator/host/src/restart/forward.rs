@@ -1,6 +1,6 @@
 //! The way forward: from a plan to a proved restart.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use tokio::{
     select,
@@ -8,15 +8,28 @@ use tokio::{
 };
 
 use super::{
-    Approval, Change, Outcome, Progress, READY_LIMIT, Replacement, Request, RestartError, Restarter, candidate_beside,
-    ledger::Record, restart_limit,
+    Approval, Change, DropIn, Outcome, Progress, READY_LIMIT, Replacement, Request, RestartError, Restarter,
+    ledger::{FileRecord, Record},
+    place::remove_empty_parent,
+    restart_limit,
 };
 use crate::{
     fault,
-    guard::{Owner, RENEW_EVERY, Subject, unfinished},
+    guard::{Contents, Owner, RENEW_EVERY, Subject, unfinished},
+    observe::proxy::environment_of,
     proof::{ProofResult, prove},
     systemd::InvocationId,
 };
+
+/// One file on its way from one content to another.
+pub(super) struct FileChange {
+    /// Symlinks followed.
+    pub file: PathBuf,
+    pub is_drop_in: bool,
+    pub before: Option<Vec<u8>>,
+    /// `None` where the file goes.
+    pub after: Option<Vec<u8>>,
+}
 
 /// A start that works.
 pub(super) struct Working {
@@ -32,36 +45,69 @@ impl Restarter<'_> {
     /// # Errors
     /// The end could not be reached; the journal stands and [`recover`](super::recover) goes on from there.
     pub async fn run(&self, request: &Request, approval: &impl Approval) -> Result<Outcome, RestartError> {
-        match &request.change {
-            Change::Replace(replacement) => self.replace(request, replacement, approval).await,
-            Change::RestartOnly => self.restart_only(request, approval).await,
+        let changes = self.changes(&request.change)?;
+        match changes.is_empty() {
+            false => self.replace(request, &changes, approval).await,
+            true => self.restart_only(request, approval).await,
         }
+    }
+
+    /// The files that change, symlinks followed: the file that a link names is replaced, not the link. The drop-in
+    /// comes last: while it stands alone, a restart by somebody else reads the old configuration.
+    fn changes(&self, change: &Change) -> Result<Vec<FileChange>, RestartError> {
+        let root = self.writer.root();
+        let mut changes = Vec::new();
+        if let Some(Replacement { file, before, after, undo: _ }) = &change.config {
+            let file = root.resolve(file)?.unwrap_or_else(|| file.clone());
+            changes.push(FileChange { file, is_drop_in: false, before: before.clone(), after: Some(after.clone()) });
+        }
+        if let Some(DropIn { file, before, after }) = &change.drop_in {
+            let file = root.resolve(file)?.unwrap_or_else(|| file.clone());
+            changes.push(FileChange { file, is_drop_in: true, before: before.clone(), after: after.clone() });
+        }
+        Ok(changes)
+    }
+
+    /// The first file that is another one than the plan was made for.
+    fn changed_meanwhile(&self, changes: &[FileChange]) -> Result<Option<PathBuf>, RestartError> {
+        for FileChange { file, before, .. } in changes {
+            if self.writer.root().read(file)? != *before {
+                return Ok(Some(file.clone()));
+            }
+        }
+        Ok(None)
     }
 
     async fn replace(
         &self,
         request: &Request,
-        replacement: &Replacement,
+        changes: &[FileChange],
         approval: &impl Approval,
     ) -> Result<Outcome, RestartError> {
-        let root = self.writer.root();
-        let Replacement { before, after, .. } = replacement;
-        // The file that a link names is replaced, not the link.
-        let file = root.resolve(&replacement.file)?.unwrap_or_else(|| replacement.file.clone());
-        if root.read(&file)? != *before {
+        if let Some(file) = self.changed_meanwhile(changes)? {
             return Ok(Outcome::Changed { file });
         }
-        let candidate = candidate_beside(&file);
-        let record = self.begin(request, replacement, &file, candidate.clone())?;
+        let record = self.begin(request, changes)?;
         fault::point("restart:begun");
 
-        let attributes = self.attributes_of(&file)?;
-        if let Some(directory) = candidate.parent() {
-            self.writer.create_dir(directory, 0o755)?;
+        let mut to_check = &request.main_config;
+        let mut contents = Vec::new();
+        for (FileRecord { candidate, .. }, FileChange { file, is_drop_in, before, after }) in
+            record.files.iter().zip(changes)
+        {
+            let attributes = self.attributes_of(file)?;
+            contents.push(Contents { before: before.as_deref(), after: after.as_deref(), attributes });
+            let Some(after) = after else { continue };
+            if let Some(directory) = candidate.parent() {
+                self.writer.create_dir(directory, 0o755)?;
+            }
+            self.writer.write(candidate, after, attributes)?;
+            if !is_drop_in {
+                to_check = candidate;
+            }
         }
-        self.writer.write(&candidate, after, attributes)?;
         fault::point("restart:candidate-written");
-        let checked = self.check(request, &candidate).await;
+        let checked = self.check(request, to_check).await;
         if let Err(why) = checked.unwrap_or_else(|error| Err(error.to_string())) {
             return self.give_up(&record, Outcome::Refused { why });
         }
@@ -75,19 +121,24 @@ impl Restarter<'_> {
 
         self.advance(&record, Progress::Guarded)?;
         let subject = record.subject();
-        if let Err(error) = self.guard().arm(&subject, before.as_deref(), after, attributes).await {
+        if let Err(error) = self.guard().arm(&subject, &contents).await {
             return self.give_up(&record, Outcome::Refused { why: error.to_string() });
         }
         // The last moment at which somebody else's edit can still be respected.
-        if root.read(&file)? != *before {
+        if let Some(file) = self.changed_meanwhile(changes)? {
             return match self.guard().disarm(&subject).await? {
                 Owner::Us => self.give_up(&record, Outcome::Changed { file }),
                 Owner::Guard => self.settle_guard(&record, None).await,
             };
         }
         fault::point("restart:guarded");
-        self.writer.rename(&candidate, &file)?;
-        fault::point("restart:renamed");
+        for FileRecord { file, candidate, after, .. } in &record.files {
+            match after {
+                Some(_) => self.writer.rename(candidate, file)?,
+                None => self.writer.remove(file).map(drop)?,
+            }
+            fault::point("restart:renamed");
+        }
         self.advance(&record, Progress::Renamed)?;
         self.restart_and_prove(&record).await
     }
@@ -99,8 +150,7 @@ impl Restarter<'_> {
         if self.guard().renew(&subject).await? == Owner::Guard {
             return self.settle_guard(record, None).await;
         }
-        let working =
-            self.while_guarded(&subject, self.restart_until_ready(&record.unit, record.restart_limit())).await;
+        let working = self.while_guarded(&subject, self.restart_recorded(record)).await;
         match working {
             Ok(working) => self.prove_and_finish(record, Some(working)).await,
             Err(why) => self.roll_back(record, why).await,
@@ -129,6 +179,9 @@ impl Restarter<'_> {
                 return self.roll_back(record, why).await;
             }
         }
+        if let Err(why) = self.has_variables(&record.unit, &record.variables).await {
+            return self.roll_back(record, why).await;
+        }
         fault::point("restart:proved");
         self.advance(record, Progress::Proved)?;
         self.finish(record, working).await
@@ -146,18 +199,55 @@ impl Restarter<'_> {
         };
         self.give_up(
             record,
-            Outcome::Restarted { plan: record.plan.clone(), took, invocation, edited: Some(record.edited()) },
+            Outcome::Restarted { plan: record.plan.clone(), took, invocation, edited: record.edited() },
         )
     }
 
     /// Removes what an unfinished or finished restart leaves in the file system, then the journal.
     pub(super) fn give_up(&self, record: &Record, outcome: Outcome) -> Result<Outcome, RestartError> {
-        for path in [&unfinished(&record.candidate), &record.candidate, &unfinished(&record.file)] {
-            self.writer.remove(path)?;
+        for FileRecord { file, candidate, is_drop_in, .. } in &record.files {
+            for path in [&unfinished(candidate), candidate, &unfinished(file)] {
+                self.writer.remove(path)?;
+            }
+            if *is_drop_in {
+                remove_empty_parent(self.writer, file)?;
+            }
         }
         self.end()?;
         fault::point("restart:ended");
         Ok(outcome)
+    }
+
+    /// The restart of a record: systemd reads a changed drop-in first. The error is a sentence.
+    pub(super) async fn restart_recorded(&self, record: &Record) -> Result<Working, String> {
+        if record.has_drop_in() {
+            self.systemd.daemon_reload().await.map_err(|error| error.to_string())?;
+            fault::point("restart:reloaded");
+        }
+        self.restart_until_ready(&record.unit, record.restart_limit()).await
+    }
+
+    /// Whether the daemon has these variables, by its own environment as the kernel shows it: another drop-in or a file
+    /// of variables may have the last word. The error is a sentence.
+    async fn has_variables(&self, unit: &str, variables: &[(String, String)]) -> Result<(), String> {
+        if variables.is_empty() {
+            return Ok(());
+        }
+        let pid = self.systemd.unit(unit).await.map_err(|error| error.to_string())?.main_pid;
+        let environment = match pid {
+            Some(pid) => environment_of(self.writer.root(), pid).map_err(|error| error.to_string())?,
+            None => None,
+        };
+        let Some(environment) = environment else {
+            return Err(format!("the environment of {unit} cannot be read, so that its proxy is not proved"));
+        };
+        match variables.iter().find(|(name, value)| environment.get(name) != Some(value.as_str())) {
+            None => Ok(()),
+            Some((name, _)) => Err(format!(
+                "containerd restarted with the drop-in, but its environment has another {name}: another drop-in of \
+                 {unit} or a file of variables has the last word; `systemctl cat {unit}` on the host shows which"
+            )),
+        }
     }
 
     /// Restarts the unit and waits for CRI; the error is a sentence.
@@ -188,7 +278,7 @@ impl Restarter<'_> {
     }
 
     async fn restart_only(&self, request: &Request, approval: &impl Approval) -> Result<Outcome, RestartError> {
-        let Request { unit, version: _, main_config, change: _, certs_d, plan } = request;
+        let Request { unit, version: _, main_config, change, certs_d, plan } = request;
         let checked = self.check(request, main_config).await;
         if let Err(why) = checked.unwrap_or_else(|error| Err(error.to_string())) {
             return Ok(Outcome::Refused { why });
@@ -198,10 +288,17 @@ impl Restarter<'_> {
             Ok(false) => return Ok(Outcome::NotApproved { why: None }),
             Err(error) => return Ok(Outcome::NotApproved { why: Some(error.to_string()) }),
         }
+        // A drop-in that somebody put in place may not have been read by systemd either.
+        if !change.variables.is_empty() {
+            self.systemd.daemon_reload().await?;
+        }
         let working = match self.restart_until_ready(&unit.name, restart_limit(unit)).await {
             Ok(working) => working,
             Err(why) => return Ok(Outcome::NotEffective { why }),
         };
+        if let Err(why) = self.has_variables(&unit.name, &change.variables).await {
+            return Ok(Outcome::NotEffective { why });
+        }
         Ok(match prove(self.writer, certs_d, &self.cri).await {
             ProofResult::Effective { .. } => {
                 let Working { took, invocation } = working;

@@ -9,13 +9,14 @@ use registry_mirror_core::{digest::Digest, observed::Unit, plan::PlanHash};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Edited, Progress, Replacement, Request, RestartError, Restarter,
+    Edited, Progress, Request, RestartError, Restarter,
+    forward::FileChange,
     place::{attributes_of, back_up},
     restart_limit,
 };
 use crate::{
     files::Attributes,
-    guard::{Subject, boot_id},
+    guard::{GuardedFile, Subject, boot_id},
     journal::Journal,
     root::FileError,
     state::Loaded,
@@ -37,41 +38,75 @@ pub(super) struct Record {
     pub boot: String,
     /// How long a stop and a start may take.
     pub restart_limit_seconds: u64,
-    /// The configuration file, symlinks followed.
+    /// The files that change, in this order: one at least, and at most one that is no drop-in.
+    pub files: Vec<FileRecord>,
+    /// What must be in force afterwards.
+    pub certs_d: PathBuf,
+    /// Variables that the daemon must have afterwards.
+    pub variables: Vec<(String, String)>,
+    /// How to take the edit of the configuration back.
+    pub undo: serde_json::Value,
+}
+
+/// One file that changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileRecord {
+    /// The file, symlinks followed.
     pub file: PathBuf,
+    /// Whether it is a drop-in of the unit and not containerd's configuration.
+    pub is_drop_in: bool,
     /// The candidate beside it.
     pub candidate: PathBuf,
     /// Its old content; `None` if there was no file.
     pub before: Option<Digest>,
-    /// Its new content.
-    pub after: Digest,
+    /// Its new content; `None` if it goes.
+    pub after: Option<Digest>,
     /// The old content in the state directory; `None` if there was no file.
     pub backup: Option<PathBuf>,
-    /// What must be in force afterwards.
-    pub certs_d: PathBuf,
-    /// How to take the edit back.
-    pub undo: serde_json::Value,
+}
+
+impl FileRecord {
+    pub(super) fn guarded(&self) -> GuardedFile {
+        GuardedFile {
+            file: self.file.clone(),
+            is_drop_in: self.is_drop_in,
+            existed: self.before.is_some(),
+            removed: self.after.is_none(),
+        }
+    }
 }
 
 impl Record {
+    /// Whether systemd must read the unit anew.
+    pub(super) fn has_drop_in(&self) -> bool {
+        self.files.iter().any(|file| file.is_drop_in)
+    }
+
+    /// The names of the files, for people.
+    pub(super) fn names(&self) -> String {
+        let names: Vec<String> = self.files.iter().map(|file| file.file.display().to_string()).collect();
+        names.join(" and ")
+    }
+
     pub(super) fn restart_limit(&self) -> Duration {
         Duration::from_secs(self.restart_limit_seconds)
     }
 
     /// What the caller notes once the edit is in force.
-    pub(super) fn edited(&self) -> Edited {
-        let Self { file, before, after, backup, undo, .. } = self;
-        Edited {
+    pub(super) fn edited(&self) -> Option<Edited> {
+        let config = self.files.iter().find(|file| !file.is_drop_in)?;
+        let FileRecord { file, before, after, backup, .. } = config;
+        Some(Edited {
             file: file.clone(),
             before: before.clone(),
-            after: after.clone(),
+            after: after.clone()?,
             backup: backup.clone(),
-            undo: undo.clone(),
-        }
+            undo: self.undo.clone(),
+        })
     }
 
     pub(super) fn subject(&self) -> Subject {
-        Subject { unit: self.unit.clone(), config_file: self.file.clone(), had_config: self.before.is_some() }
+        Subject { unit: self.unit.clone(), files: self.files.iter().map(FileRecord::guarded).collect() }
     }
 }
 
@@ -90,22 +125,23 @@ impl Restarter<'_> {
     }
 
     /// Begins the journal of a restart.
-    pub(super) fn begin(
-        &self,
-        request: &Request,
-        replacement: &Replacement,
-        file: &Path,
-        candidate: PathBuf,
-    ) -> Result<Record, RestartError> {
-        let Request { unit, version: _, main_config: _, change: _, certs_d, plan } = request;
+    pub(super) fn begin(&self, request: &Request, changes: &[FileChange]) -> Result<Record, RestartError> {
+        let Request { unit, version: _, main_config: _, change, certs_d, plan } = request;
         if self.load()?.is_some() {
             return Err(RestartError::Unsettled);
         }
-        let Replacement { file: _, before, after, undo } = replacement;
-        let backup = match before {
-            Some(content) => Some(back_up(self.state, content)?),
-            None => None,
-        };
+        let mut files = Vec::new();
+        for FileChange { file, is_drop_in, before, after } in changes {
+            let backup = before.as_deref().map(|content| back_up(self.state, content)).transpose()?;
+            files.push(FileRecord {
+                file: file.clone(),
+                is_drop_in: *is_drop_in,
+                candidate: super::candidate_beside(file),
+                before: before.as_deref().map(Digest::of),
+                after: after.as_deref().map(Digest::of),
+                backup,
+            });
+        }
         let Unit { name, invocation_id, .. } = unit;
         let record = Record {
             plan: Some(plan.clone()),
@@ -114,13 +150,10 @@ impl Restarter<'_> {
             invocation: (!invocation_id.is_empty()).then(|| InvocationId::from(invocation_id.clone())),
             boot: boot_id(self.writer.root())?,
             restart_limit_seconds: restart_limit(unit).as_secs(),
-            file: file.to_owned(),
-            candidate,
-            before: before.as_deref().map(Digest::of),
-            after: Digest::of(after),
-            backup,
+            files,
             certs_d: certs_d.clone(),
-            undo: undo.clone(),
+            variables: change.variables.clone(),
+            undo: change.config.as_ref().map_or(serde_json::Value::Null, |config| config.undo.clone()),
         };
         self.advance(&record, Progress::Prepared)?;
         Ok(record)
@@ -157,17 +190,37 @@ impl Restarter<'_> {
 
     /// What the guard's own copies tell, where the journal is lost.
     pub(super) fn record_of_guard(&self, subject: &Subject) -> Result<Record, RestartError> {
+        let Subject { unit, files } = subject;
+        let files = files.iter().map(|guarded| self.file_of_guard(guarded)).collect::<Result<_, _>>()?;
+        Ok(Record {
+            plan: None,
+            unit: unit.clone(),
+            socket: on_host(self.writer.root().path(), self.cri.socket()),
+            invocation: None,
+            boot: String::new(),
+            restart_limit_seconds: super::LONGEST_UNIT_TIMEOUT.as_secs(),
+            files,
+            certs_d: PathBuf::new(),
+            variables: Vec::new(),
+            undo: serde_json::Value::Null,
+        })
+    }
+
+    fn file_of_guard(&self, guarded: &GuardedFile) -> Result<FileRecord, RestartError> {
         let root = self.writer.root();
         let guard = self.guard();
-        let Subject { unit, config_file, had_config } = subject;
+        let GuardedFile { file, is_drop_in, existed, removed } = guarded;
         let read = |path: PathBuf| Ok::<_, RestartError>(root.read(&path)?);
-        let after = read(guard.written())?.ok_or_else(|| lost(&guard.written()))?;
-        let backup = match (had_config, read(guard.previous(subject))?) {
+        let after = match removed {
+            true => None,
+            false => Some(read(guard.written(guarded))?.ok_or_else(|| lost(&guard.written(guarded)))?),
+        };
+        let backup = match (existed, read(guard.previous(guarded))?) {
             (true, Some(content)) => Some(back_up(self.state, &content)?),
             // The old file is back in its place.
-            (true, None) => match root.read(config_file)? {
+            (true, None) => match root.read(file)? {
                 Some(content) => Some(back_up(self.state, &content)?),
-                None => return Err(lost(config_file)),
+                None => return Err(lost(file)),
             },
             (false, _) => None,
         };
@@ -175,20 +228,13 @@ impl Restarter<'_> {
             Some(path) => root.read(path)?.as_deref().map(Digest::of),
             None => None,
         };
-        Ok(Record {
-            plan: None,
-            unit: unit.clone(),
-            socket: on_host(root.path(), self.cri.socket()),
-            invocation: None,
-            boot: String::new(),
-            restart_limit_seconds: super::LONGEST_UNIT_TIMEOUT.as_secs(),
-            file: config_file.clone(),
-            candidate: super::candidate_beside(config_file),
+        Ok(FileRecord {
+            file: file.clone(),
+            is_drop_in: *is_drop_in,
+            candidate: super::candidate_beside(file),
             before,
-            after: Digest::of(&after),
+            after: after.as_deref().map(Digest::of),
             backup,
-            certs_d: PathBuf::new(),
-            undo: serde_json::Value::Null,
         })
     }
 

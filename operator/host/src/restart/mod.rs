@@ -1,4 +1,4 @@
-//! The one restart of containerd: a new configuration file, proved or taken back.
+//! The one restart of containerd: a new configuration file, a drop-in of its unit, or both, proved or taken back.
 //!
 //! ```text
 //! backup -> candidate -> the host's own containerd reads it -> approval -> guard -> rename -> restart -> CRI -> proof
@@ -22,7 +22,7 @@ use std::{
 };
 
 pub use decide::{Action, Arming, ConfigIs, Daemon, Progress, next};
-pub use place::{Placed, place};
+pub use place::{Placed, place, place_drop_in};
 pub use recover::recover;
 
 use registry_mirror_core::{containerd::Version, digest::Digest, observed::Unit, plan::PlanHash};
@@ -81,13 +81,26 @@ pub struct Request {
     pub plan: PlanHash,
 }
 
-/// What a restart brings into force.
+/// What a restart brings into force. Neither: the files are right already, and the daemon has not read them.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// A file of containerd's configuration.
+    pub config: Option<Replacement>,
+    /// The drop-in of its unit.
+    pub drop_in: Option<DropIn>,
+    /// Variables that the daemon must have afterwards.
+    pub variables: Vec<(String, String)>,
+}
+
+/// A drop-in of containerd's unit that is written, replaced or removed.
 #[derive(Debug, Clone)]
-pub enum Change {
-    /// One file is replaced.
-    Replace(Replacement),
-    /// The files are right already; the daemon has not read them.
-    RestartOnly,
+pub struct DropIn {
+    /// The file.
+    pub file: PathBuf,
+    /// What stood there when the plan was made; `None` if nothing did.
+    pub before: Option<Vec<u8>>,
+    /// What shall stand there; `None` if nothing shall.
+    pub after: Option<Vec<u8>>,
 }
 
 /// One file replaced by another.
@@ -114,8 +127,8 @@ pub enum Outcome {
         took: Option<Duration>,
         /// The new start.
         invocation: Option<InvocationId>,
-        /// What happened to the file, so that the caller can note that the edit is ours; `None` for
-        /// [`Change::RestartOnly`].
+        /// What happened to the configuration, so that the caller can note that the edit is ours; `None` where it stayed
+        /// as it was.
         edited: Option<Edited>,
     },
     /// The file is another one than the plan was made for. Nothing was touched: plan anew.

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use registry_mirror_core::digest::Digest;
 
-use super::{Edited, Replacement};
+use super::{DropIn, Edited, Replacement, RestartError};
 use crate::{
     files::{Attributes, HostWriter, Owner},
     root::FileError,
     state::StateDir,
+    systemd::Systemd,
 };
 
 /// What became of a file that was to be put in place.
@@ -43,6 +44,46 @@ pub fn place(state: &StateDir, replacement: &Replacement) -> Result<Placed, File
     writer.write(&file, after, attributes_of(writer, &file)?)?;
     let before = before.as_deref().map(Digest::of);
     Ok(Placed::Done(Edited { file, before, after: Digest::of(after), backup, undo: undo.clone() }))
+}
+
+/// Writes or removes a drop-in that the running daemon needs no restart for, and lets systemd read it. `false` where the
+/// file is another one than the plan was made for: nothing was touched then.
+///
+/// # Errors
+/// The file cannot be written, or systemd does not read it; doing it again goes on.
+pub async fn place_drop_in(
+    writer: &HostWriter,
+    systemd: &Systemd,
+    DropIn { file, before, after }: &DropIn,
+) -> Result<bool, RestartError> {
+    let now = writer.root().read(file)?;
+    if now != *after {
+        if now != *before {
+            return Ok(false);
+        }
+        match after {
+            Some(content) => {
+                if let Some(directory) = file.parent() {
+                    writer.create_dir(directory, 0o755)?;
+                }
+                writer.write(file, content, attributes_of(writer, file)?)?;
+            }
+            None => {
+                writer.remove(file)?;
+                remove_empty_parent(writer, file)?;
+            }
+        }
+    }
+    systemd.daemon_reload().await?;
+    Ok(true)
+}
+
+/// A directory of drop-ins without any means nothing to systemd, and most of them are of our making.
+pub(super) fn remove_empty_parent(writer: &HostWriter, file: &Path) -> Result<(), FileError> {
+    match file.parent() {
+        Some(directory) => writer.remove_dir_if_empty(directory).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Keeps a configuration file in the state directory under the digest of its content, readable by root alone: it may

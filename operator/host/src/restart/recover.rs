@@ -7,13 +7,13 @@ use registry_mirror_core::digest::Digest;
 use super::{
     Action, Arming, ConfigIs, Daemon, Outcome, RestartError, Restarter,
     decide::next,
-    ledger::{Page, Record},
+    ledger::{FileRecord, Page, Record},
 };
 use crate::{
     cri::Cri,
     fault,
     files::{HostWriter, WriteScope},
-    guard::{Owner, boot_id},
+    guard::{Contents, Owner, boot_id},
     observe::beneath,
     root::HostRoot,
     state::{STATE_DIR, StateDir},
@@ -36,18 +36,22 @@ pub async fn recover(root: &HostRoot, systemd: &Systemd) -> Result<Option<Outcom
     let usual = at(PathBuf::from("/run/containerd/containerd.sock"));
     let state = StateDir::open(&HostWriter::new(root.clone(), WriteScope::state_only()))?;
     let reader = Restarter::new(&state, systemd, &usual);
-    let (file, certs_d, socket) = match reader.load()? {
-        Some(Page { record: Record { file, certs_d, socket, .. }, .. }) => (file, certs_d, Some(socket)),
+    let (files, certs_d, socket) = match reader.load()? {
+        Some(Page { record: Record { files, certs_d, socket, .. }, .. }) => {
+            (files.into_iter().map(|file| file.file).collect(), certs_d, Some(socket))
+        }
         None => match reader.guard().subject()? {
-            Some(subject) => (subject.config_file, PathBuf::new(), None),
-            None => (PathBuf::new(), PathBuf::new(), None),
+            Some(subject) => (subject.files.into_iter().map(|guarded| guarded.file).collect(), PathBuf::new(), None),
+            None => (Vec::new(), PathBuf::new(), None),
         },
     };
     let cri = match socket {
         Some(socket) => at(socket),
         None => usual,
     };
-    let state = StateDir::open(&HostWriter::new(root.clone(), WriteScope::for_host(&file, &certs_d)))?;
+    let scope = WriteScope::for_host(Path::new("/"), &certs_d);
+    let scope = files.iter().filter_map(|file| file.parent()).fold(scope, WriteScope::and);
+    let state = StateDir::open(&HostWriter::new(root.clone(), scope))?;
     Restarter::new(&state, systemd, &cri).recover().await
 }
 
@@ -80,6 +84,7 @@ impl Restarter<'_> {
                 }
             }
             Action::Finish => self.finish(record, None).await,
+            Action::TakeBack => self.take_back(record).await,
             Action::RollBack => {
                 let why = reason.unwrap_or_else(|| "the restart was cut short".to_owned());
                 self.rearm(record).await?;
@@ -105,22 +110,38 @@ impl Restarter<'_> {
             Arming::Fired => Ok(()),
             Arming::Armed { this_boot: true } => Ok(guard.renew(&subject).await.map(drop)?),
             Arming::Armed { this_boot: false } | Arming::Disarmed => {
-                let root = self.writer.root();
-                let before = record.backup.as_ref().map(|backup| root.read(backup)).transpose()?.flatten();
-                if before.is_none() && record.backup.is_some() {
-                    return Err(RestartError::Lost("its backup is gone from the state directory".to_owned()));
-                }
-                let attributes = self.attributes_of(&record.file)?;
                 match self.config_is(record)? {
-                    ConfigIs::After => {
-                        let after = root.read(&record.file)?.unwrap_or_default();
-                        Ok(guard.arm(&subject, before.as_deref(), &after, attributes).await?)
-                    }
-                    // The file is safe already; what is missing is at most a restart.
+                    ConfigIs::After | ConfigIs::Mixed => self.arm_anew(record).await,
+                    // The files are safe already; what is missing is at most a restart.
                     ConfigIs::Before | ConfigIs::Foreign => Ok(()),
                 }
             }
         }
+    }
+
+    async fn arm_anew(&self, record: &Record) -> Result<(), RestartError> {
+        let root = self.writer.root();
+        let mut contents = Vec::new();
+        for file in &record.files {
+            let before = file.backup.as_ref().map(|backup| root.read(backup)).transpose()?.flatten();
+            if before.is_none() && file.backup.is_some() {
+                return Err(RestartError::Lost("its backup is gone from the state directory".to_owned()));
+            }
+            let after = match self.file_is(file)? {
+                ConfigIs::After => root.read(&file.file)?,
+                ConfigIs::Before | ConfigIs::Mixed | ConfigIs::Foreign => None,
+            };
+            contents.push((before, after, self.attributes_of(&file.file)?));
+        }
+        let contents: Vec<Contents<'_>> = contents
+            .iter()
+            .map(|(before, after, attributes)| Contents {
+                before: before.as_deref(),
+                after: after.as_deref(),
+                attributes: *attributes,
+            })
+            .collect();
+        Ok(self.guard().arm(&record.subject(), &contents).await?)
     }
 
     /// The journal is gone (set aside because it could not be read) but the guard is there: its own record helps.
@@ -153,11 +174,21 @@ impl Restarter<'_> {
     }
 
     pub(super) fn config_is(&self, record: &Record) -> Result<ConfigIs, RestartError> {
-        let now = self.writer.root().read(&record.file)?;
+        let mut all: Option<ConfigIs> = None;
+        for file in &record.files {
+            let is = self.file_is(file)?;
+            all = Some(all.map_or(is, |all| all.and(is)));
+        }
+        Ok(all.unwrap_or(ConfigIs::Before))
+    }
+
+    pub(super) fn file_is(&self, record: &FileRecord) -> Result<ConfigIs, RestartError> {
+        let FileRecord { file, before, after, .. } = record;
+        let now = self.writer.root().read(file)?;
         let hash = now.as_deref().map(Digest::of);
-        Ok(if hash == record.before {
+        Ok(if hash == *before {
             ConfigIs::Before
-        } else if hash.as_ref() == Some(&record.after) {
+        } else if hash == *after {
             ConfigIs::After
         } else {
             ConfigIs::Foreign

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{ConfigIs, Outcome, READY_LIMIT, RestartError, Restarter, ledger::Record};
+use super::{
+    ConfigIs, Outcome, READY_LIMIT, RestartError, Restarter,
+    ledger::{FileRecord, Record},
+};
 use crate::{fault, guard::Owner};
 
 /// The guard's own restart takes as long as the unit's; what it does besides takes no time.
@@ -11,7 +14,7 @@ const GUARD_LIMIT: Duration = Duration::from_secs(30);
 impl Restarter<'_> {
     /// Puts the old file back and restarts. The guard stays armed until containerd answers again.
     pub(super) async fn roll_back(&self, record: &Record, why: String) -> Result<Outcome, RestartError> {
-        tracing::warn!("putting {} back: {why}", record.file.display());
+        tracing::warn!("putting {} back: {why}", record.names());
         self.advance_rolling_back(record, &why)?;
         let subject = record.subject();
         // What failed may be that the guard was faster: a process that was stopped for long wakes up here.
@@ -23,7 +26,7 @@ impl Restarter<'_> {
         self.put_back(record)?;
         fault::point("restart:put-back");
         let working = self.while_guarded(&subject, async {
-            match self.restart_until_ready(&record.unit, record.restart_limit()).await {
+            match self.restart_recorded(record).await {
                 Ok(_) => Ok(()),
                 // `Restart=always` may succeed where the first try did not.
                 Err(restart) => self.cri.wait_ready(READY_LIMIT).await.map_err(|_| restart),
@@ -39,27 +42,45 @@ impl Restarter<'_> {
         }
     }
 
-    /// Puts the old file back if the file is still the one that we wrote.
-    fn put_back(&self, record: &Record) -> Result<(), RestartError> {
-        let previous = self.guard().previous(&record.subject());
+    /// Puts the old files back where the files are still those that we wrote.
+    pub(super) fn put_back(&self, record: &Record) -> Result<(), RestartError> {
+        record.files.iter().try_for_each(|file| self.put_file_back(file))
+    }
+
+    fn put_file_back(&self, record: &FileRecord) -> Result<(), RestartError> {
+        let FileRecord { file, backup, .. } = record;
+        let previous = self.guard().previous(&record.guarded());
         let stands_ready = self.writer.root().stat_link(&previous)?.is_some();
-        match (self.config_is(record)?, &record.backup) {
-            (ConfigIs::After, Some(_)) if stands_ready => self.writer.rename(&previous, &record.file)?,
+        match (self.file_is(record)?, backup) {
+            (ConfigIs::After, Some(_)) if stands_ready => self.writer.rename(&previous, file)?,
             (ConfigIs::After, Some(backup)) => {
                 let Some(content) = self.writer.root().read(backup)? else {
                     return Err(RestartError::Lost(format!("its backup {} is gone", backup.display())));
                 };
-                let attributes = self.attributes_of(&record.file)?;
-                self.writer.write(&record.file, &content, attributes)?;
+                let attributes = self.attributes_of(file)?;
+                self.writer.write(file, &content, attributes)?;
             }
             (ConfigIs::After, None) => {
-                self.writer.remove(&record.file)?;
+                self.writer.remove(file)?;
             }
-            (ConfigIs::Before | ConfigIs::Foreign, _) => {}
+            (ConfigIs::Before | ConfigIs::Mixed | ConfigIs::Foreign, _) => {}
         }
         // Tells the guard that the file is back and a restart is due.
         self.writer.remove(&previous)?;
         Ok(())
+    }
+
+    /// Puts back what is ours of files that the daemon has not read: it needs no restart.
+    pub(super) async fn take_back(&self, record: &Record) -> Result<Outcome, RestartError> {
+        self.put_back(record)?;
+        fault::point("restart:taken-back");
+        if record.has_drop_in() {
+            self.systemd.daemon_reload().await?;
+        }
+        match self.guard().disarm(&record.subject()).await? {
+            Owner::Us => self.give_up(record, Outcome::Abandoned),
+            Owner::Guard => self.settle_guard(record, None).await,
+        }
     }
 
     /// The guard has taken the outcome: waits for its end, makes up for what it could not do, and reports.
@@ -67,12 +88,15 @@ impl Restarter<'_> {
         let guard = self.guard();
         let subject = record.subject();
         guard.wait_until_ended(record.restart_limit() + GUARD_LIMIT).await?;
-        // Where the old file still stands ready, the guard had nothing to put back.
-        let untouched = self.writer.root().stat_link(&guard.previous(&subject))?.is_some();
+        // Where the old files still stand ready, the guard had nothing to put back.
+        let mut untouched = true;
+        for guarded in &subject.files {
+            untouched &= self.writer.root().stat_link(&guard.previous(guarded))?.is_some();
+        }
         let (by, still_down) = match self.config_is(record)? {
-            ConfigIs::After => {
+            ConfigIs::After | ConfigIs::Mixed => {
                 self.put_back(record)?;
-                (Owner::Us, self.restart_until_ready(&record.unit, record.restart_limit()).await.err())
+                (Owner::Us, self.restart_recorded(record).await.err())
             }
             ConfigIs::Before if untouched => {
                 guard.sweep(&subject).await?;

@@ -10,7 +10,7 @@ impl Restarter<'_> {
     /// # Errors
     /// A file beside the configuration cannot be written or removed.
     pub async fn try_out(&self, request: &Request) -> Result<Result<(), String>, RestartError> {
-        let Change::Replace(Replacement { file, after, .. }) = &request.change else { return Ok(Ok(())) };
+        let Change { config: Some(Replacement { file, after, .. }), .. } = &request.change else { return Ok(Ok(())) };
         // The file that a link names is replaced, not the link.
         let file = self.writer.root().resolve(file)?.unwrap_or_else(|| file.clone());
         let candidate = candidate_beside(&file);

@@ -94,6 +94,8 @@ pub struct UnitState {
     pub fragment: Option<PathBuf>,
     /// Drop-ins, in the order in which they apply.
     pub drop_ins: Vec<PathBuf>,
+    /// The files that `EnvironmentFile=` names, in order.
+    pub environment_files: Vec<PathBuf>,
     /// The last `ExecStart=`, before variables are put in. Empty where there is none.
     pub exec_start: Vec<String>,
     /// `control-group`, `mixed`, `process` or `none`.
@@ -217,6 +219,7 @@ impl UnitState {
         let invocation: Vec<u8> = unit.get("InvocationID")?;
         let active: String = unit.get("ActiveState")?;
         let commands: Vec<ExecCommand> = service.get("ExecStart")?;
+        let environment_files: Vec<(String, bool)> = service.get("EnvironmentFiles")?;
         let main_pid: u32 = service.get("MainPID")?;
         let started_at: u64 = service.get("ExecMainStartTimestamp")?;
         let exit_code: i32 = service.get("ExecMainCode")?;
@@ -225,6 +228,7 @@ impl UnitState {
             fragment: (!fragment.is_empty()).then(|| PathBuf::from(fragment)),
             drop_ins: drop_ins.into_iter().map(PathBuf::from).collect(),
             exec_start: commands.into_iter().next_back().map(|(_, argv, ..)| argv).unwrap_or_default(),
+            environment_files: environment_files.into_iter().map(|(path, _)| PathBuf::from(path)).collect(),
             kill_mode: service.get("KillMode")?,
             active: ActiveState::parse(&active),
             sub: unit.get("SubState")?,

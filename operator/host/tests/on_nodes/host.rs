@@ -110,7 +110,10 @@ impl Host {
         self.node()?.write("/var/pristine.toml", config)?;
         self.sh("systemctl stop 'registry-mirror-*' 2>/dev/null
              rm -rf /var/lib/registry-mirror-operator /etc/containerd/certs.d /etc/containerd/.registry*
-             if ! cmp -s /var/pristine.toml /etc/containerd/config.toml; then
+             drop_in=/etc/systemd/system/containerd.service.d/zz-registry-mirror-proxy.conf
+             had_proxy=no
+             if [ -e $drop_in ]; then rm $drop_in; systemctl daemon-reload; had_proxy=yes; fi
+             if [ $had_proxy = yes ] || ! cmp -s /var/pristine.toml /etc/containerd/config.toml; then
                cp /var/pristine.toml /etc/containerd/config.toml
                systemctl reset-failed && systemctl restart containerd
              fi")?;
@@ -131,6 +134,7 @@ impl Host {
             self.sh("cd / && ls -d var/lib/registry-mirror-operator/guard var/lib/registry-mirror-operator/journal* \
                var/lib/registry-mirror-operator/check* etc/containerd/.registry-mirror-candidate \
                etc/containerd/.registry-mirror-previous etc/containerd/.registry* etc/containerd/certs.d/127* \
+               etc/systemd/system/*.d/.registry* \
                etc/systemd/system/containerd.service.wants etc/systemd/system/registry-mirror* 2>/dev/null
              systemctl list-units --all --no-legend --plain 'registry-mirror*'
              systemctl list-unit-files --no-legend 'registry-mirror*' || true")?;

@@ -6,6 +6,7 @@
 #![cfg(all(test, feature = "fault-injection"))]
 
 mod host;
+mod proxy;
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ fn slice() -> Bundle {
         mirrors: vec![mirror],
         upstream: Upstream::Registry,
     };
-    Bundle { schema: SCHEMA, mode: Mode::Enforce, entries: vec![entry], blobs: [].into() }
+    Bundle { schema: SCHEMA, mode: Mode::Enforce, entries: vec![entry], blobs: [].into(), proxy: None }
 }
 
 fn record(drained: &[&str]) -> OwnerRecord {
