@@ -344,6 +344,19 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_that_cannot_be_set_leaves_the_node_ready() {
+        let why = "containerd is a child of k3s.service";
+        let mut ready = facts(Verdict::Ready);
+        assert!(status(&ready, None, at(1)).conditions.iter().all(|c| c.type_ != condition::PROXY_IN_FORCE));
+        ready.proxy = Some(ProxyFacts::Unsupported(why.to_owned()));
+        let said = status(&ready, None, at(1));
+        let find = |kind: &str| said.conditions.iter().find(|c| c.type_ == kind).expect("said").clone();
+        assert_eq!(find(condition::READY).status, "True");
+        let proxy = find(condition::PROXY_IN_FORCE);
+        assert_eq!((&*proxy.status, &*proxy.reason, &*proxy.message), ("False", "Unsupported", &*format!("{why}.")));
+    }
+
+    #[test]
     fn drift_is_told_once_and_outlives_the_agent() {
         let mut drifted = facts(Verdict::Ready);
         let change = |second: i64| DriftFacts {

@@ -32,6 +32,7 @@ mod tests {
     use super::*;
     use crate::{
         bundle::{Blob, MirrorHost, Mode, SCHEMA, Tls, Upstream},
+        proxy::ProxySettings,
         sensitive::Sensitive,
     };
 
@@ -73,12 +74,13 @@ mod tests {
                 entry("all", "quay.io", None, None),
             ],
             blobs: [ours.clone(), theirs].into(),
-            proxy: None,
+            proxy: ProxySettings::new("http://proxy".parse().ok(), None, Vec::new(), Vec::new()).expect("valid"),
         };
         let labels = [("region".to_owned(), "north".to_owned())].into();
         let north = slice(&bundle, &labels);
         assert_eq!(north.entries.iter().map(|entry| entry.object.as_str()).collect::<Vec<_>>(), ["north", "all"]);
         assert_eq!(north.blobs, [ours].into());
+        assert_eq!(north.proxy, bundle.proxy);
         assert_eq!(slice(&north, &labels), north);
     }
 }

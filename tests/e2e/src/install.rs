@@ -26,11 +26,30 @@ pub struct Values {
     pub max_unavailable: &'static str,
     /// How long an uninstallation waits for the nodes, in seconds; the chart's own value if none is named.
     pub uninstall_seconds: Option<u32>,
+    /// containerd's forward proxy.
+    pub proxy: Option<Proxy>,
+}
+
+/// The values `containerd.proxy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// For both schemes.
+    pub url: String,
+    /// `noProxy`.
+    pub except: Vec<&'static str>,
+    /// `directMirrors`.
+    pub direct: Vec<&'static str>,
 }
 
 impl Default for Values {
     fn default() -> Self {
-        Self { mode: "Enforce", restart_policy: "Automatic", max_unavailable: "1", uninstall_seconds: None }
+        Self {
+            mode: "Enforce",
+            restart_policy: "Automatic",
+            max_unavailable: "1",
+            uninstall_seconds: None,
+            proxy: None,
+        }
     }
 }
 
@@ -65,7 +84,17 @@ impl Cluster {
         let (repository, tag) = &self.image;
         let mut helm = self.helm(&["upgrade", "--install", RELEASE]);
         helm.arg(chart).args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"]);
-        let Values { mode, restart_policy, max_unavailable, uninstall_seconds } = values;
+        let Values { mode, restart_policy, max_unavailable, uninstall_seconds, proxy } = values;
+        if let Some(Proxy { url, except, direct }) = proxy {
+            for value in [
+                format!("containerd.proxy.httpProxy={url}"),
+                format!("containerd.proxy.httpsProxy={url}"),
+                format!("containerd.proxy.noProxy={{{}}}", except.join(",")),
+                format!("containerd.proxy.directMirrors={{{}}}", direct.join(",")),
+            ] {
+                helm.args(["--set", &value]);
+            }
+        }
         for value in [
             format!("image.repository={repository}"),
             format!("image.tag={tag}"),

@@ -16,7 +16,7 @@ mod traps;
 mod witness;
 
 pub use cluster::{CERTS_D, CONFIG_TOML, Cluster, Lifetime, default_nodes};
-pub use install::{NAMESPACE, Values};
+pub use install::{NAMESPACE, Proxy, Values};
 pub use objects::{MIRROR, MIRROR2, RegistryMirror, manifest, pod};
 pub use pristine::{host_files, leftovers, same_files};
 pub use product::{Product, build_program, root as workspace};

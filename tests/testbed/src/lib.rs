@@ -48,7 +48,7 @@ pub use image::{Image, ImageFile};
 pub use netns::{BLACKHOLE, GATEWAY};
 pub use node::Node;
 pub use node_spec::{Config, NodeFile, NodeSpec};
-pub use parts::{all as build_all, helm, install, pause};
+pub use parts::{all as build_all, forward_proxy, helm, install, pause};
 pub use pki::Pair;
 pub use registry::{
     Account, Admission, Behaviour, IMAGES, ROBOT, RegistrySpec, TOKEN_ROBOT, Transport, default_registries,

@@ -53,11 +53,24 @@ fn installed(package: &str) -> bool {
 pub fn debian(cache: &Cache) -> Result<PathBuf> {
     let pinned: Vec<String> =
         pins::UNPACKED_PACKAGES.iter().map(|(name, version)| format!("{name}={version}")).collect();
-    cache.ensure("debian-packages", format!("{RECIPE} {pinned:?}").as_bytes(), |dir, cache| {
+    unpacked(cache, "debian-packages", &pinned)
+}
+
+/// The binary of a forward proxy, [`pins::FORWARD_PROXY`].
+///
+/// # Errors
+/// When Debian does not offer the pinned version any more.
+pub fn forward_proxy(cache: &Cache) -> Result<PathBuf> {
+    let (name, version) = pins::FORWARD_PROXY;
+    Ok(unpacked(cache, "forward-proxy", &[format!("{name}={version}")])?.join("usr/bin/tinyproxy"))
+}
+
+fn unpacked(cache: &Cache, part: &str, pinned: &[String]) -> Result<PathBuf> {
+    cache.ensure(part, format!("{RECIPE} {pinned:?}").as_bytes(), |dir, cache| {
         cache.step("fetching Debian packages", || {
             let downloads = dir.join("downloads");
             fs::create_dir_all(&downloads)?;
-            let fetch = || run(command(["apt-get", "download", "-q"]).args(&pinned).current_dir(&downloads));
+            let fetch = || run(command(["apt-get", "download", "-q"]).args(pinned).current_dir(&downloads));
             if fetch().is_err() {
                 run(&mut command(["apt-get", "update", "-q"]))?;
                 fetch().context("a pinned version is gone from Debian's archive: `apt-cache policy PACKAGE` names the present one, put it into pins.rs")?;

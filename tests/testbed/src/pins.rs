@@ -27,6 +27,9 @@ pub const UNPACKED_PACKAGES: [(&str, &str); 5] = [
     ("busybox-static", "1:1.35.0-4+deb12u1+b1"),
 ];
 
+/// The Debian package of a small forward proxy. Not one of the above: few tests need it.
+pub const FORWARD_PROXY: (&str, &str) = ("tinyproxy-bin", "1.11.1-2.1+deb12u1");
+
 /// Debian packages that the machine itself needs. None of them starts a service.
 pub const MACHINE_PACKAGES: [&str; 11] = [
     "systemd-container",

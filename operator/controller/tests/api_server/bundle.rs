@@ -5,7 +5,7 @@ use std::time::Instant;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use registry_mirror_controller::contract;
-use registry_mirror_core::{bundle::Mode, digest::Digest};
+use registry_mirror_core::{bundle::Mode, digest::Digest, proxy::ProxySettings};
 use registry_mirror_crds::RegistryMirror;
 use serde_json::json;
 
@@ -47,6 +47,21 @@ async fn follows_every_change_and_is_put_back() {
     cluster.all::<RegistryMirror>().delete("hub", &DeleteParams::default()).await.expect("deleted");
     until("the object is gone", || async { cluster.objects_of_bundle().await.filter(Vec::is_empty) }).await;
     controller.stop().await.expect("it stops in order");
+}
+
+/// The proxy is the chart's: it arrives with a controller that was told of it, and goes with one that was not.
+#[tokio::test]
+async fn the_proxy_of_containerd_follows_the_controllers_settings() {
+    let Some(cluster) = Cluster::clean().await else { return };
+    let https = "http://proxy.example.com:3128".parse().expect("a proxy");
+    let settings = ProxySettings::new(None, Some(https), Vec::new(), Vec::new()).expect("valid");
+    for proxy in [settings, None] {
+        let mut config = cluster.config("a");
+        config.proxy = proxy.clone();
+        let controller = cluster.start(config);
+        until("the proxy", || async { cluster.bundle().await.filter(|bundle| bundle.proxy == proxy) }).await;
+        controller.stop().await.expect("it stops in order");
+    }
 }
 
 #[tokio::test]

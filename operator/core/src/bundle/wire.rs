@@ -67,3 +67,43 @@ pub fn unpack(bytes: &[u8]) -> Result<Bundle, UnpackError> {
     }
     serde_json::from_slice(&json).map_err(damaged)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{bundle::Mode, proxy::ProxySettings};
+
+    fn bundle(proxy: Option<ProxySettings>) -> Bundle {
+        Bundle { schema: SCHEMA, mode: Mode::Enforce, entries: Vec::new(), blobs: BTreeMap::new(), proxy }
+    }
+
+    fn proxy() -> Option<ProxySettings> {
+        let https = "http://proxy:3128".parse().expect("a proxy");
+        ProxySettings::new(None, Some(https), Vec::new(), Vec::new()).expect("valid")
+    }
+
+    fn json(packed: &[u8]) -> serde_json::Value {
+        serde_json::from_reader(GzDecoder::new(packed)).expect("JSON")
+    }
+
+    #[test]
+    fn a_proxy_survives_the_wire() {
+        let packed = pack(&bundle(proxy())).expect("packs");
+        assert_eq!(unpack(&packed).expect("unpacks"), bundle(proxy()));
+    }
+
+    /// Agents ignore what they do not know: the agent of a release without the proxy goes on with the rest, and without
+    /// a proxy the bytes are those that such a release writes.
+    #[test]
+    fn a_bundle_without_a_proxy_is_as_before() {
+        let without = json(&pack(&bundle(None)).expect("packs"));
+        assert_eq!(without, serde_json::json!({"schema": 1, "mode": "Enforce", "entries": [], "blobs": {}}));
+        let mut newer = json(&pack(&bundle(proxy())).expect("packs"));
+        newer["unheardOf"] = serde_json::json!({"a": 1});
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(newer.to_string().as_bytes()).expect("writes");
+        assert_eq!(unpack(&encoder.finish().expect("ends")).expect("unpacks"), bundle(proxy()));
+    }
+}

@@ -11,6 +11,7 @@ mod first_pull;
 mod modes;
 mod no_inotify;
 mod power_cut;
+mod proxy;
 mod restarts;
 mod rollback;
 mod traps;
@@ -37,6 +38,10 @@ const SCENARIOS: &[Scenario] = &[
     ("changes::a_file_fought_over_is_left_alone", changes::fought_over),
     ("modes::dry_run_touches_no_file", modes::dry_run),
     ("modes::manual_waits_for_approve", modes::manual),
+    ("proxy::both_changes_take_one_restart", proxy::one_restart_for_both),
+    ("proxy::a_later_change_waits_for_approval", proxy::a_later_change_waits),
+    ("proxy::one_that_breaks_the_unit_is_taken_back", proxy::one_that_breaks_the_unit),
+    ("proxy::gone_with_the_operator_without_a_restart", proxy::gone_with_the_operator),
     ("rollback::broken_config_toml", rollback::broken_config),
     ("rollback::candidate_that_containerd_refuses", rollback::refused_candidate),
     ("rollback::unit_that_does_not_start", rollback::unit_fails),
