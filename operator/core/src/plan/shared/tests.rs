@@ -138,7 +138,8 @@ fn what_the_writer_does_not_get_is_said() {
     let mut failed = record(OLD, &[&wanted]);
     failed.registries.get_mut(&wanted.registry).expect("there").error = Some("the disk is full".to_owned());
     said.push(never(failed.standing(&wanted, NEW, here)));
-    let slice = Bundle { schema: SCHEMA, mode: Mode::Enforce, entries: Vec::new(), blobs: BTreeMap::new() };
+    let slice =
+        Bundle { schema: SCHEMA, mode: Mode::Enforce, entries: Vec::new(), blobs: BTreeMap::new(), proxy: None };
     said.extend(record(OLD, &[&wanted]).surplus(&slice, here));
     insta::assert_snapshot!(said.join("\n"));
 }
