@@ -11,7 +11,7 @@ use crate::{
     approval::{ClusterApproval, Leave},
     config::AgentConfig,
     facts::{Effective, Facts, Verdict},
-    health,
+    health::{self, HealthMap},
     inputs::{self, Inputs, Known, Names, WatchEnded},
     metrics::Metrics,
     node::{Node, NodeError, NodeSettings},
@@ -72,7 +72,7 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
     });
 
     let (slices, slices_out) = watch::channel(None);
-    let (health_out, mut mirrors) = watch::channel(Arc::default());
+    let (health_out, mut mirrors) = watch::channel(Arc::new(HealthMap::under_way()));
     parts.spawn({
         let root = node.root().clone();
         async move {

@@ -11,7 +11,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use registry_mirror_core::{
-    bundle::{Bundle, Entry, Mode},
+    bundle::{Bundle, Entry, MirrorHost, Mode},
     health::{Health, Seen},
 };
 use registry_mirror_host::{
@@ -32,13 +32,40 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 /// Probes under way at a time.
 const CONCURRENCY: usize = 8;
 
-/// What is held of every way of the slice.
+/// What is held of every way of the slice. The default is that of a slice whose ways nobody probes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HealthMap {
+    under_way: bool,
     ways: BTreeMap<Way, Health>,
+    /// Whether the way sends its clients to a token server, by its last answer.
+    wants_token: BTreeMap<Way, bool>,
 }
 
 impl HealthMap {
+    /// Of ways that are probed, before the first answer.
+    #[must_use]
+    pub fn under_way() -> Self {
+        Self { under_way: true, ..Self::default() }
+    }
+
+    /// Whether the credentials of an entry's mirror are for a token server, where that is known or will never be.
+    #[must_use]
+    pub fn credentials(&self, slice: &Bundle, entry: &Entry, mirror: &MirrorHost) -> Credentials {
+        match self.wants_token.get(&Way::mirror(&entry.object, &mirror.url)) {
+            Some(true) => Credentials::ForTokenServer,
+            Some(false) => Credentials::Basic,
+            None if self.under_way && is_probed(slice, entry) => Credentials::NotKnownYet,
+            None => Credentials::NeverKnown,
+        }
+    }
+
+    /// One mirror's answer.
+    #[cfg(test)]
+    pub(crate) fn answered(object: &str, url: &str, wants_token: bool) -> Self {
+        let way = Way::mirror(object, url);
+        Self { under_way: true, ways: [(way.clone(), Health::Alive)].into(), wants_token: [(way, wants_token)].into() }
+    }
+
     /// Of one mirror of an object.
     #[must_use]
     pub fn mirror(&self, object: &str, url: &str) -> Health {
@@ -52,6 +79,19 @@ impl HealthMap {
     }
 }
 
+/// What a mirror does with credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credentials {
+    /// It takes a token for them.
+    ForTokenServer,
+    /// It takes them as they are, or wants none.
+    Basic,
+    /// It has not answered so far.
+    NotKnownYet,
+    /// Nobody asks it.
+    NeverKnown,
+}
+
 /// When a way is to be probed next.
 struct Due {
     at: Instant,
@@ -61,12 +101,13 @@ struct Due {
 /// Probes the slice's mirrors until nobody listens any more.
 pub async fn run(root: HostRoot, mut slices: watch::Receiver<Option<Arc<Bundle>>>, out: watch::Sender<Arc<HealthMap>>) {
     let mut due: BTreeMap<Way, Due> = BTreeMap::new();
-    let mut health = HealthMap::default();
+    let mut health = HealthMap::under_way();
     loop {
         let slice = slices.borrow_and_update().clone();
         let targets = slice.as_deref().map_or_else(BTreeMap::new, |slice| wanted(slice, &health));
         due.retain(|way, _| targets.contains_key(way));
         health.ways.retain(|way, _| targets.contains_key(way));
+        health.wants_token.retain(|way, _| targets.contains_key(way));
         let now = Instant::now();
         for (way, (interval, _)) in &targets {
             let entry = due.entry(way.clone()).or_insert(Due { at: now, interval: *interval });
@@ -95,12 +136,15 @@ pub async fn run(root: HostRoot, mut slices: watch::Receiver<Option<Arc<Bundle>>
         };
         let trust = &trust;
         let probes = ready.into_iter().filter_map(|way| targets.get(&way).map(|(_, target)| (way, target.clone())));
-        let seen: Vec<(Way, Seen)> = stream::iter(probes)
+        let seen: Vec<(Way, Probed)> = stream::iter(probes)
             .map(|(way, target)| async move { (way, probe(&target, trust).await) })
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        for (way, seen) in seen {
+        for (way, Probed { seen, wants_token }) in seen {
+            if let Some(wants_token) = wants_token {
+                health.wants_token.insert(way.clone(), wants_token);
+            }
             let after = health.ways.get(&way).cloned().unwrap_or_default().after(seen);
             log_change(&way, health.ways.get(&way), &after);
             if let Some(due) = due.get_mut(&way) {
@@ -115,10 +159,7 @@ pub async fn run(root: HostRoot, mut slices: watch::Receiver<Option<Arc<Bundle>>
 /// Every way that is to be probed, with its interval.
 fn wanted(slice: &Bundle, health: &HealthMap) -> BTreeMap<Way, (Duration, Target)> {
     let mut targets = BTreeMap::new();
-    if slice.mode != Mode::Enforce {
-        return targets;
-    }
-    for entry in slice.entries.iter().filter(|entry| !entry.suspend) {
+    for entry in slice.entries.iter().filter(|entry| is_probed(slice, entry)) {
         let Some(seconds) = entry.health_interval_seconds else { continue };
         let interval = Duration::from_secs(seconds.into());
         for mirror in &entry.mirrors {
@@ -136,6 +177,10 @@ fn wanted(slice: &Bundle, health: &HealthMap) -> BTreeMap<Way, (Duration, Target
     targets
 }
 
+fn is_probed(slice: &Bundle, entry: &Entry) -> bool {
+    slice.mode == Mode::Enforce && !entry.suspend && entry.health_interval_seconds.is_some()
+}
+
 fn in_doubt(entry: &Entry, health: &HealthMap) -> bool {
     entry
         .mirrors
@@ -143,17 +188,25 @@ fn in_doubt(entry: &Entry, health: &HealthMap) -> bool {
         .any(|mirror| matches!(health.mirror(&entry.object, &mirror.url), Health::Suspect { .. } | Health::Dead(_)))
 }
 
-async fn probe(target: &Target, trust: &HostTrust) -> Seen {
+/// What one probe brought.
+struct Probed {
+    seen: Seen,
+    /// Known where there was an answer.
+    wants_token: Option<bool>,
+}
+
+async fn probe(target: &Target, trust: &HostTrust) -> Probed {
     let (question, tls) = match target.question(trust, LIMIT) {
         Ok(asked) => asked,
-        Err(why) => return Seen::Failure(why),
+        Err(why) => return Probed { seen: Seen::Failure(why), wants_token: None },
     };
     let answer = ask(&question, &tls).await;
-    match &answer.outcome {
-        Outcome::Answered(_) => Seen::Answer,
-        Outcome::Failed(failure) => Seen::Failure(failure.to_string()),
-        Outcome::Silent(_) => Seen::Silence(answer.outcome.sentence(LIMIT)),
-    }
+    let (seen, wants_token) = match &answer.outcome {
+        Outcome::Answered { wants_token, .. } => (Seen::Answer, Some(*wants_token)),
+        Outcome::Failed(failure) => (Seen::Failure(failure.to_string()), None),
+        Outcome::Silent(_) => (Seen::Silence(answer.outcome.sentence(LIMIT)), None),
+    };
+    Probed { seen, wants_token }
 }
 
 fn publish(out: &watch::Sender<Arc<HealthMap>>, health: &HealthMap) {

@@ -47,7 +47,7 @@ pub struct Target {
 
 impl Target {
     pub(super) fn mirror(mirror: &MirrorHost, blobs: &BTreeMap<Digest, Blob>) -> Self {
-        let url = if mirror.override_path { format!("{}/", mirror.url) } else { api_root(&mirror.url) };
+        let url = if mirror.override_path { overridden_root(&mirror.url) } else { api_root(&mirror.url) };
         let headers = mirror
             .headers
             .iter()
@@ -77,6 +77,14 @@ impl Target {
 /// containerd appends `/v2` unless the path ends with it.
 fn api_root(url: &str) -> String {
     if url.ends_with("/v2") { format!("{url}/") } else { format!("{url}/v2/") }
+}
+
+/// Below the path of a proxy cache's project a registry knows images alone: no challenge is given there.
+fn overridden_root(url: &str) -> String {
+    match url.split_once("/v2/") {
+        Some((before, _)) => format!("{before}/v2/"),
+        None => format!("{url}/"),
+    }
 }
 
 fn settings(tls: &Tls, blobs: &BTreeMap<Digest, Blob>) -> TlsSettings {

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use registry_mirror_core::{
-    bundle::{Bundle, Entry},
+    bundle::{Bundle, Entry, MirrorHost},
     containerd::Version,
     desired::{Note, Target as Reader, desired},
     health::{Health, drained},
@@ -26,7 +26,7 @@ use registry_mirror_host::{certs_d, observe::claims::claims, root::HostRoot, sta
 use super::migrate::Carried;
 use crate::{
     facts::{MirrorFacts, MirrorUse, RegistryFacts},
-    health::HealthMap,
+    health::{Credentials, HealthMap},
 };
 
 /// What is known of the ways to the mirrors.
@@ -176,7 +176,8 @@ fn wishes(slice: &Bundle, target: Target<'_>, ways: &Ways<'_>, carried: &Carried
         } else {
             match desired(entry, &slice.blobs, Reader { version, certs_dir: directory }, &drained) {
                 Ok(found) => {
-                    note(&found.notes, entry, own, &mut facts, &mut applied.credentials_unusable);
+                    let credentials = |mirror: &MirrorHost| health.credentials(slice, entry, mirror);
+                    note(&found.notes, entry, own, credentials, &mut facts, &mut applied.credentials_unusable);
                     wanted.push(migrated::beneath(found, entry, &carried.registries, version));
                 }
                 Err(error) => {
@@ -312,11 +313,13 @@ pub(super) fn credentials_not_forwarded(
     entry: &Entry,
     version: Version,
     directory: &Path,
+    health: &HealthMap,
 ) -> Vec<String> {
     let found = desired(entry, &slice.blobs, Reader { version, certs_dir: directory }, &BTreeSet::new());
     let (mut said, mut facts) = (Vec::new(), registry_facts(entry));
     if let Ok(found) = found {
-        note(&found.notes, entry, version, &mut facts, &mut said);
+        let credentials = |mirror: &MirrorHost| health.credentials(slice, entry, mirror);
+        note(&found.notes, entry, version, credentials, &mut facts, &mut said);
     }
     said
 }
@@ -325,6 +328,7 @@ fn note(
     notes: &[Note],
     entry: &Entry,
     own: Version,
+    credentials: impl Fn(&MirrorHost) -> Credentials,
     facts: &mut RegistryFacts,
     credentials_unusable: &mut Vec<String>,
 ) {
@@ -333,8 +337,15 @@ fn note(
             // The file is the same for all releases; who forwards what it says is up to each.
             Note::CredentialsNotForwarded { .. } if own.forwards_authorization_to_token_server() => {}
             Note::CredentialsNotForwarded { url, .. } => {
-                let note = Note::CredentialsNotForwarded { url: url.clone(), version: own };
-                credentials_unusable.push(format!("RegistryMirror/{}: {note}.", entry.object));
+                let mirror = entry.mirrors.iter().find(|mirror| mirror.display_url == *url);
+                // Basic authentication works on every release; a warning that is wrong there hides one that is right.
+                match mirror.map_or(Credentials::NeverKnown, &credentials) {
+                    Credentials::ForTokenServer | Credentials::NeverKnown => {
+                        let note = Note::CredentialsNotForwarded { url: url.clone(), version: own };
+                        credentials_unusable.push(format!("RegistryMirror/{}: {note}.", entry.object));
+                    }
+                    Credentials::Basic | Credentials::NotKnownYet => {}
+                }
             }
             Note::Omitted(_)
             | Note::NoMirrorLeft { .. }
@@ -348,5 +359,54 @@ fn note(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_mirror_core::compile::{CompileOptions, RefKind, Reference, References, compile};
+
+    use super::*;
+
+    fn slice(health_check: bool) -> Bundle {
+        let object = serde_json::from_value(serde_json::json!({
+            "apiVersion": "registry-mirror.dev/v1alpha1", "kind": "RegistryMirror", "metadata": {"name": "hub"},
+            "spec": {
+                "registry": "docker.io",
+                "mirrors": [{"url": "https://m", "auth": {"secretRef": {"name": "robot"}}}],
+                "healthCheck": {"enabled": health_check},
+            },
+        }))
+        .expect("an object");
+        let mut references = References::default();
+        let data = [("username", "u"), ("password", "p")];
+        references.insert(
+            Reference { kind: RefKind::Secret, name: "robot".to_owned() },
+            data.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).into(),
+        );
+        compile(&[object], &references, &CompileOptions::default()).bundle
+    }
+
+    fn complaints(slice: &Bundle, health: &HealthMap, version: Version) -> usize {
+        wishes(slice, version, Path::new("/certs.d"), health, &Carried::default()).applied.credentials_unusable.len()
+    }
+
+    /// A robot account in basic authentication works on every release, and most mirrors have no token server.
+    #[test]
+    fn an_old_containerd_is_no_reason_to_complain_of_credentials_that_arrive() {
+        let (old, new) = (Version::new(1, 7, 35), Version::new(2, 1, 0));
+        let slice = slice(true);
+        let answered = |wants_token| HealthMap::answered("hub", "https://m", wants_token);
+        assert_eq!(complaints(&slice, &answered(false), old), 0);
+        assert_eq!(complaints(&slice, &answered(true), old), 1);
+        assert_eq!(complaints(&slice, &answered(true), new), 0);
+    }
+
+    #[test]
+    fn what_a_mirror_does_with_credentials_is_awaited_where_somebody_asks() {
+        let old = Version::new(1, 7, 35);
+        assert_eq!(complaints(&slice(true), &HealthMap::under_way(), old), 0);
+        assert_eq!(complaints(&slice(false), &HealthMap::under_way(), old), 1);
+        assert_eq!(complaints(&slice(true), &HealthMap::default(), old), 1);
     }
 }

@@ -173,7 +173,7 @@ pub(super) fn stand_by(
             let health = health.mirror(&entry.object, &mirror.url);
             (facts.state, facts.error) = in_use(&health, drained.contains(&mirror.display_url));
         }
-        applied.credentials_unusable.extend(files::credentials_not_forwarded(slice, entry, version, directory));
+        applied.credentials_unusable.extend(files::credentials_not_forwarded(slice, entry, version, directory, health));
         applied.registries.push(facts);
     }
     applied.conflicts = record.map(|record| record.surplus(slice, directory)).unwrap_or_default();

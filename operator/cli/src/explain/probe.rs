@@ -55,16 +55,17 @@ pub async fn ask(attempt: &Attempt, source: &Source, trust: &HostTrust, limit: D
         }
     }
     let Answer { outcome, took } = answer;
-    let status = match &outcome {
-        Outcome::Answered(status) => Some(status.as_u16()),
-        Outcome::Failed(_) | Outcome::Silent(_) => None,
+    let (status, wants_token) = match &outcome {
+        Outcome::Answered { status, wants_token } => (Some(status.as_u16()), *wants_token),
+        Outcome::Failed(_) | Outcome::Silent(_) => (None, false),
     };
-    let meaning = match status {
-        Some(401) if attempt.header_names.iter().any(|name| name == "Authorization") => {
-            ": it refuses the credentials, or hands out tokens for them"
-        }
-        Some(401) => ": it asks for credentials or a token",
-        Some(404) => ": it does not have the image",
+    let has_credentials = attempt.header_names.iter().any(|name| name == "Authorization");
+    let meaning = match (status, wants_token, has_credentials) {
+        (Some(401), true, true) => ": it wants a token of its token server for the credentials",
+        (Some(401), true, false) => ": it wants a token of its token server",
+        (Some(401), false, true) => ": it refuses the credentials",
+        (Some(401), false, false) => ": it asks for credentials",
+        (Some(404), ..) => ": it does not have the image",
         _ => "",
     };
     Probed {

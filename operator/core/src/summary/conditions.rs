@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_mirror_crds::{condition, reason};
 
-use super::{Rollout, tally::Tally};
+use super::{
+    Rollout,
+    tally::{NamedNodes, Tally},
+};
 use crate::{
     budget::Policy,
     bundle::{Entry, Mode},
@@ -231,15 +234,15 @@ pub(super) fn healthy(entry: Option<&Entry>, tally: &Tally) -> Said {
 }
 
 pub(super) fn credentials_unusable(tally: &Tally) -> Option<Said> {
-    (tally.credentials_unusable > 0).then(|| {
+    let NamedNodes { count, first } = &tally.credentials_unusable;
+    (*count > 0).then(|| {
+        let names = first.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = if usize::try_from(*count).is_ok_and(|count| count > first.len()) { ", …" } else { "" };
+        let have = if *count == 1 { "has" } else { "have" };
         let message = format!(
-            "{} a containerd before 2.1, which does not forward credentials to a token server: upgrade containerd \
-             there, or let the mirror take basic authentication.",
-            if tally.credentials_unusable == 1 {
-                "1 node has".to_owned()
-            } else {
-                format!("{} nodes have", tally.credentials_unusable)
-            }
+            "{} ({names}{more}) {have} a containerd before 2.1, which does not forward credentials to a token server: \
+             upgrade containerd there, or let the mirror take basic authentication.",
+            nodes(*count)
         );
         Said::new(condition::CREDENTIALS_UNUSABLE, Status::True, "ContainerdTooOld", message)
     })

@@ -10,7 +10,7 @@ use registry_mirror_crds::{MirrorNodes, NodeSummary, RegistryMirror, RegistryMir
 
 pub use conditions::{Said, Status};
 pub use report::{Health, MirrorReport, NodeReport, Readiness, RegistryReport};
-pub use tally::{FirstProblem, Node, Tally, selector_keys, tally};
+pub use tally::{FirstProblem, NamedNodes, Node, Tally, selector_keys, tally};
 
 use crate::{
     budget::Policy,

@@ -44,7 +44,31 @@ pub struct Tally {
     /// For each mirror: nodes that it answers, nodes that it makes wait.
     pub mirrors: Vec<(u32, u32)>,
     /// Nodes whose containerd does not forward the entry's credentials.
-    pub credentials_unusable: u32,
+    pub credentials_unusable: NamedNodes,
+}
+
+/// Nodes, the first of them by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamedNodes {
+    /// All of them.
+    pub count: u32,
+    /// The first [`NamedNodes::NAMED`], in order.
+    pub first: BTreeSet<String>,
+}
+
+impl NamedNodes {
+    /// So many names are said; a status with hundreds is read by nobody.
+    pub const NAMED: usize = 3;
+
+    fn add(&mut self, node: &str) {
+        self.count += 1;
+        if self.first.len() < Self::NAMED || self.first.last().is_some_and(|last| node < last.as_str()) {
+            self.first.insert(node.to_owned());
+            if self.first.len() > Self::NAMED {
+                self.first.pop_last();
+            }
+        }
+    }
 }
 
 /// A node that failed, to be shown as an example.
@@ -194,8 +218,11 @@ impl Tally {
         }
         let has_credentials = entry.mirrors.iter().any(|mirror| mirror.has_credentials);
         // The agent's sentences name the objects that they are about.
-        if has_credentials && report.credentials_unusable.contains(entry.object.as_str()) {
-            self.credentials_unusable += 1;
+        if has_credentials
+            && !report.credentials_unusable.is_empty()
+            && report.credentials_unusable.contains(&format!("RegistryMirror/{}: ", entry.object))
+        {
+            self.credentials_unusable.add(node.name);
         }
     }
 

@@ -221,3 +221,29 @@ fn an_agent_report_is_read_from_its_status() {
     let health: Vec<_> = report.registries[0].mirrors.iter().map(|mirror| mirror.health).collect();
     assert_eq!(health, [Health::Healthy, Health::Unhealthy, Health::Unhealthy, Health::NotProbed]);
 }
+
+/// `hub` is part of `docker-hub`: a sentence about the one is none about the other.
+#[test]
+fn nodes_where_credentials_do_not_arrive_are_named() {
+    let mut compiled = compiled(&[object("hub", &["https://m"])]);
+    compiled.bundle.entries[0].mirrors[0].has_credentials = true;
+    let entry = &compiled.bundle.entries[0];
+    let says = |sentence: &str| {
+        let report = report(entry, Readiness::Ready, Health::Healthy);
+        (true, Some(NodeReport { credentials_unusable: sentence.into(), ..report }))
+    };
+    let mut reports = vec![says("RegistryMirror/docker-hub: they do not arrive."), says("")];
+    reports.extend((2..6).map(|_| says("RegistryMirror/hub: they do not arrive.")));
+    let names = names(reports.len());
+    let (tallies, _) = tally(&compiled.bundle, &nodes(&reports, &names));
+    assert_eq!(tallies[0].credentials_unusable.count, 4);
+    let said = conditions::credentials_unusable(&tallies[0]).expect("a condition");
+    assert_eq!(
+        said.message,
+        format!(
+            "4 nodes ({}, {}, {}, …) have a containerd before 2.1, which does not forward credentials to a token \
+             server: upgrade containerd there, or let the mirror take basic authentication.",
+            names[2], names[3], names[4]
+        )
+    );
+}

@@ -7,14 +7,14 @@
 mod tls;
 mod trust;
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, io, pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::Empty;
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
+use hyper::{HeaderMap, Request, StatusCode, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use registry_mirror_core::sensitive::Sensitive;
-use rustls::pki_types::ServerName;
-use thiserror::Error;
+use rustls::{AlertDescription, pki_types::ServerName};
+use thiserror::Error as ThisError;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -54,7 +54,12 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The server spoke HTTP; any status is an answer.
-    Answered(StatusCode),
+    Answered {
+        /// The status.
+        status: StatusCode,
+        /// It sends its clients to a token server (RFC 6750, `WWW-Authenticate: Bearer`).
+        wants_token: bool,
+    },
     /// It failed at once: refused, no such name, a certificate that is not trusted. containerd moves on.
     Failed(Failure),
     /// Nothing came within the limit. containerd waits.
@@ -62,7 +67,7 @@ pub enum Outcome {
 }
 
 /// Why a question failed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, ThisError)]
 #[error("{stage}: {why}")]
 pub struct Failure {
     /// Where.
@@ -72,7 +77,7 @@ pub struct Failure {
 }
 
 /// How far a question came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ThisError)]
 pub enum Stage {
     /// Name and TCP.
     #[error("connecting")]
@@ -96,7 +101,7 @@ impl Outcome {
     #[must_use]
     pub fn sentence(&self, limit: Duration) -> String {
         match self {
-            Self::Answered(status) => format!("answers {status}"),
+            Self::Answered { status, .. } => format!("answers {status}"),
             Self::Failed(failure) => failure.to_string(),
             Self::Silent(stage) => format!("{stage}: nothing came within {} s", limit.as_secs()),
         }
@@ -108,7 +113,7 @@ pub async fn ask(question: &Question, tls: &Arc<TlsConfig>) -> Answer {
     let started = Instant::now();
     let deadline = started + question.limit;
     let outcome = match attempt(question, tls, deadline).await {
-        Ok(status) => Outcome::Answered(status),
+        Ok((status, wants_token)) => Outcome::Answered { status, wants_token },
         Err(End::Failed(failure)) => Outcome::Failed(failure),
         Err(End::Silent(stage)) => Outcome::Silent(stage),
     };
@@ -124,7 +129,7 @@ fn failed(stage: Stage, why: &impl ToString) -> End {
     End::Failed(Failure { stage, why: why.to_string() })
 }
 
-async fn attempt(question: &Question, tls: &Arc<TlsConfig>, deadline: Instant) -> Result<StatusCode, End> {
+async fn attempt(question: &Question, tls: &Arc<TlsConfig>, deadline: Instant) -> Result<(StatusCode, bool), End> {
     let Some(host) = question.url.host_str() else {
         return Err(failed(Stage::Connect, &"the url has no host"));
     };
@@ -158,7 +163,7 @@ async fn exchange(
     question: &Question,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     deadline: Instant,
-) -> Result<StatusCode, End> {
+) -> Result<(StatusCode, bool), End> {
     let request = request(question).map_err(|error| failed(Stage::Request, &error))?;
     let talk = async {
         let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
@@ -170,12 +175,39 @@ async fn exchange(
             // It may end before the answer is taken from it, and the answer is there all the same.
             _ = &mut connection => response.await,
         };
-        response.map(|response| response.status())
+        response.map(|response| (response.status(), wants_token(response.headers())))
     };
     timeout_at(deadline, talk)
         .await
         .map_err(|_| End::Silent(Stage::Request))?
-        .map_err(|error| failed(Stage::Request, &error))
+        .map_err(|error| failed(Stage::Request, &innermost(&error)))
+}
+
+fn wants_token(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::WWW_AUTHENTICATE)
+        .iter()
+        .any(|challenge| challenge.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer")))
+}
+
+/// hyper says "connection error" and keeps what happened to itself.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    if let Some(io) = error.downcast_ref::<io::Error>()
+        && let Some(rustls::Error::AlertReceived(alert)) = io.get_ref().and_then(|inner| inner.downcast_ref())
+    {
+        // From TLS 1.3 on a server looks at the client's certificate when the client takes the handshake for done.
+        let why = match alert {
+            AlertDescription::CertificateRequired | AlertDescription::BadCertificate => {
+                ", which means that it wants a client certificate and got none that it accepts"
+            }
+            AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired => ", which means that it does not accept the client certificate",
+            _ => "",
+        };
+        return format!("the server ended the connection with the TLS alert {alert:?}{why}");
+    }
+    error.source().map_or_else(|| error.to_string(), innermost)
 }
 
 fn request(question: &Question) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {

@@ -49,8 +49,30 @@ async fn listener(answer: &'static [u8]) -> SocketAddr {
 async fn any_status_is_an_answer() {
     let address = listener(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await;
     let outcome = outcome(&format!("http://{address}/v2/")).await;
-    assert_eq!(outcome, Outcome::Answered(StatusCode::UNAUTHORIZED));
+    assert_eq!(outcome, Outcome::Answered { status: StatusCode::UNAUTHORIZED, wants_token: false });
     assert!(!outcome.makes_containerd_wait());
+}
+
+#[tokio::test]
+async fn a_registry_with_a_token_server_is_known_by_its_challenge() {
+    let answer =
+        b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer realm=\"https://t/\"\r\ncontent-length: 0\r\n\r\n";
+    let token = outcome(&format!("http://{}/v2/", listener(answer).await)).await;
+    assert_eq!(token, Outcome::Answered { status: StatusCode::UNAUTHORIZED, wants_token: true });
+    let answer = b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"x\"\r\ncontent-length: 0\r\n\r\n";
+    let basic = outcome(&format!("http://{}/v2/", listener(answer).await)).await;
+    assert_eq!(basic, Outcome::Answered { status: StatusCode::UNAUTHORIZED, wants_token: false });
+}
+
+/// "connection error" is all that hyper says by itself.
+#[test]
+fn a_refused_client_certificate_is_named() {
+    let alert = io::Error::other(rustls::Error::AlertReceived(AlertDescription::CertificateRequired));
+    assert_eq!(
+        innermost(&alert),
+        "the server ended the connection with the TLS alert CertificateRequired, which means that it wants a client \
+         certificate and got none that it accepts"
+    );
 }
 
 #[tokio::test]
