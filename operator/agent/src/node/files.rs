@@ -388,7 +388,9 @@ mod tests {
     }
 
     fn complaints(slice: &Bundle, health: &HealthMap, version: Version) -> usize {
-        wishes(slice, version, Path::new("/certs.d"), health, &Carried::default()).applied.credentials_unusable.len()
+        let target = Target { own: version, readers: Readers::only(version), directory: Path::new("/certs.d") };
+        let ways = Ways { health, ..Ways::unknown() };
+        wishes(slice, target, &ways, &Carried::default()).applied.credentials_unusable.len()
     }
 
     /// A robot account in basic authentication works on every release, and most mirrors have no token server.

@@ -80,7 +80,7 @@ pub fn authority(cluster: &Cluster) -> Result<()> {
     let rotate = |ca: &str, what: &str| -> Result<()> {
         let took = write_and_wait(cluster, &config_map("rotated-ca", "ca.crt", ca), |node| {
             // The file that hosts.toml names, read as containerd does.
-            let named = format!("cat $(sed -n 's/^ *ca = \"\\(.*\\)\"/\\1/p' {CERTS_D}/{host}/hosts.toml)");
+            let named = format!("cat $(sed -n 's/^ca = .*\"\\(.*\\)\".*/\\1/p' {CERTS_D}/{host}/hosts.toml)");
             Ok(node.sh(&named)?.trim() == ca.trim())
         })?;
         eprintln!("{what} in a ConfigMap was on every node after {took:.2?}");

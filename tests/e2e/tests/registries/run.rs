@@ -1,12 +1,10 @@
 //! What the scenarios ask of the cluster.
 
-use std::{
-    sync::OnceLock,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::OnceLock, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use e2e::{Cluster, Condition, Values, condition, manifest, until};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use testbed::{Access, Cache, Image, Node};
 
@@ -14,13 +12,16 @@ use crate::objects::{UPSTREAM, joined, references};
 
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A tag of this run, so that no image is there from an earlier one on a bed that was kept.
+/// When this run began: what a kept bed holds of earlier ones is no witness.
+fn began() -> Timestamp {
+    static BEGAN: OnceLock<Timestamp> = OnceLock::new();
+    *BEGAN.get_or_init(Timestamp::now)
+}
+
+/// A tag of this run, so that no image is there from an earlier one.
 pub fn tag() -> &'static str {
     static TAG: OnceLock<String> = OnceLock::new();
-    TAG.get_or_init(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
-        format!("r{now}")
-    })
+    TAG.get_or_init(|| format!("r{}", began().as_millisecond()))
 }
 
 /// An image that differs from all others and runs until it is stopped.
@@ -92,11 +93,17 @@ pub fn object_condition(
     .with_context(|| format!("it is {last:?}"))
 }
 
-/// What a registry was asked by a node about a repository.
+/// What a registry was asked by a node's containerd about a repository; `explain` asks as well.
 pub fn asked(cluster: &Cluster, registry: &str, node: &Node, repository: &str) -> Result<Vec<Access>> {
     let mut accesses = cluster.bed().accesses(registry)?;
     let path = format!("/v2/{repository}/");
-    accesses.retain(|access| access.client == node.address() && access.path.starts_with(&path));
+    accesses.retain(|access| {
+        access.client == node.address()
+            && access.path.starts_with(&path)
+            // A log knows whole seconds.
+            && access.time.as_second() >= began().as_second()
+            && !access.agent.starts_with("registry-mirror-operator/")
+    });
     Ok(accesses)
 }
 
