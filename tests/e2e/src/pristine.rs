@@ -15,10 +15,10 @@ use crate::{
 const STATE: &str = "/var/lib/registry-mirror-operator";
 
 /// Everything where the operator may write on a host, and all of /etc beside: kind, mode, owner, a link's target, and
-/// the content's hash where it is a file.
+/// the content's hash where it is a file. systemd makes the directory of its transient units when it needs it.
 const LISTING: &str = "set -- /etc /run/systemd/system /run/systemd/transient /var/lib/registry-mirror-operator
     {
-        find \"$@\" -not -path '/run/systemd/transient/*.scope' -printf '%p %y %m %U:%G %l\\n'
+        find \"$@\" -not -path /run/systemd/transient -not -path '/run/systemd/transient/*.scope' -printf '%p %y %m %U:%G %l\\n'
         find \"$@\" -not -path '/run/systemd/transient/*.scope' -type f -exec sha256sum {} + | sed -E 's/^(.{16})[^ ]* +(.*)$/\\2 sha256:\\1/'
     } 2>/dev/null | sort";
 

@@ -21,7 +21,7 @@ use crate::image::{self, Image};
 use crate::netns::Netns;
 use crate::node::Node;
 use crate::node_spec::NodeSpec;
-use crate::pki::Pair;
+use crate::pki::{Authority, Pair, Subject};
 use crate::registry::{Account, IMAGES, RegistrySpec, text_of};
 use crate::service::Services;
 use crate::teardown;
@@ -450,6 +450,16 @@ impl Bed {
     #[must_use]
     pub fn mirror_client(&self) -> Pair {
         Pair::at(&self.state.join("pki"), "mirror-client")
+    }
+
+    /// One more client certificate that `mtls` lets in, under a name of its own.
+    ///
+    /// # Errors
+    /// When the authority's files cannot be read, or the new ones cannot be written.
+    pub fn another_mirror_client(&self, name: &str) -> Result<Pair> {
+        let pki = self.state.join("pki");
+        let subject = Subject { common_name: name, organization: None, names: &[] };
+        Authority::open(&pki, "private-ca")?.sign(&pki, name, subject)
     }
 }
 

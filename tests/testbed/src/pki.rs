@@ -45,16 +45,21 @@ pub(crate) struct Subject<'a> {
 impl Authority {
     /// A new authority, whose files are `NAME.pem` and `NAME-key.pem` in `dir`.
     pub(crate) fn create(dir: &Path, name: &str) -> Result<Self> {
-        let mut params = params(name, None, &[])?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        let params = authority_params(name)?;
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
         let pair = Pair::at(dir, name);
         write(&pair.certificate, &certificate.pem(), 0o644)?;
         write(&pair.key, &key.serialize_pem(), 0o600)?;
         Ok(Self { pair, issuer: Issuer::new(params, key) })
+    }
+
+    /// An authority that [`Authority::create`] made earlier, under the same name.
+    pub(crate) fn open(dir: &Path, name: &str) -> Result<Self> {
+        let pair = Pair::at(dir, name);
+        let key = KeyPair::from_pem(&read(&pair.key)?)
+            .with_context(|| format!("{} is not a private key", pair.key.display()))?;
+        Ok(Self { pair, issuer: Issuer::new(authority_params(name)?, key) })
     }
 
     /// Signs a certificate for a server and a client in one.
@@ -78,6 +83,13 @@ pub(crate) fn signing_keys(private: &Path, public: &Path) -> Result<()> {
     let key = KeyPair::generate()?;
     write(private, &key.serialize_pem(), 0o600)?;
     write(public, &key.public_key_pem(), 0o644)
+}
+
+fn authority_params(name: &str) -> Result<CertificateParams> {
+    let mut params = params(name, None, &[])?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    Ok(params)
 }
 
 fn params(common_name: &str, organization: Option<&str>, names: &[String]) -> Result<CertificateParams> {

@@ -14,6 +14,7 @@ mod power_cut;
 mod proxy;
 mod restarts;
 mod rollback;
+mod rotation;
 mod traps;
 mod uninstall;
 
@@ -29,6 +30,7 @@ const SCENARIOS: &[Scenario] = &[
     ("bad_specs::good_ones_are_accepted", bad_specs::accepted),
     ("changes::files_follow_within_two_seconds", changes::files_follow),
     ("changes::fifty_in_a_row_under_continuous_pulls", changes::fifty_in_a_row),
+    ("rotation::certificates_rotate_under_continuous_pulls", rotation::certificates),
     ("dead_mirror::is_taken_out_while_another_way_answers", dead_mirror::taken_out),
     ("no_inotify::drift_is_still_repaired", no_inotify::drift_is_repaired),
     ("api_server_away::mirrors_keep_working", api_server_away::a_minute),

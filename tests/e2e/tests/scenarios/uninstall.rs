@@ -128,22 +128,28 @@ pub fn as_it_was(cluster: &Cluster) -> Result<()> {
     cluster.clean()
 }
 
-/// The worst moment: the node goes while the cluster still takes it for Ready, and the hook's own pod is put there.
+/// The worst moment: the controller's node goes, and while the cluster still takes it for Ready, the hook's own pod is put
+/// there.
 pub fn one_away(cluster: &Cluster) -> Result<()> {
     const HELM: Duration = Duration::from_secs(240);
-    let before = installed(cluster, &Values { uninstall_seconds: Some(20), ..Values::default() })?;
+    let before = installed(cluster, &Values { uninstall_seconds: Some(30), ..Values::default() })?;
     let witnesses = cluster.witnesses()?;
-    let (away, there) = (cluster.node("node1")?, cluster.node("node2")?);
+    let (away, there) = match cluster.nodes() {
+        [first, second] if on_node(cluster, "controller")?.as_deref() == Some(second.name()) => {
+            ((1, second), (0, first))
+        }
+        [first, second] => ((0, first), (1, second)),
+        _ => anyhow::bail!("the bed has not two nodes"),
+    };
+    let ((away_number, away), (there_number, there)) = (away, there);
     let kept = host_files(away)?;
     cluster.bed().kubectl(["cordon", there.name()])?;
     away.power_cut()?;
     let start = Instant::now();
     let said = std::thread::scope(|scope| -> Result<String> {
         let helm = scope.spawn(|| cluster.helm_uninstall(&["--timeout", &format!("{}s", HELM.as_secs())]));
-        let selector = "app.kubernetes.io/component=uninstall";
         let placed = until("the hook's pod on the node that is away", PATIENCE, || {
-            let pods = cluster.bed().kubectl_json(["get", "pods", "--all-namespaces", "--selector", selector])?;
-            Ok((pods["items"][0]["spec"]["nodeName"] == away.name()).then_some(()))
+            Ok((on_node(cluster, "uninstall")?.as_deref() == Some(away.name())).then_some(()))
         });
         cluster.bed().kubectl(["uncordon", there.name()])?;
         placed?;
@@ -154,13 +160,16 @@ pub fn one_away(cluster: &Cluster) -> Result<()> {
     let line = said.lines().find(|line| line.contains("have not answered")).with_context(|| said.clone())?;
     ensure!(line.contains(away.name()) && !line.contains(there.name()), "the wrong node is named: {line}");
     ensure!(line.contains("registry-mirror node restore"), "what to do is not said: {line}");
-    nothing_left(cluster, there, &before[1])?;
+    nothing_left(cluster, there, &before[there_number])?;
 
     // The node comes back to a cluster without the operator, goes on as it was, and is put back by hand.
     let since = jiff::Timestamp::now();
     cluster.bed().boot(away.name())?;
     cluster.node_ready(away, since)?;
-    ensure!(Witness::of(away)?.config == witnesses[0].config, "config.toml of the node that was away changed");
+    ensure!(
+        Witness::of(away)?.config == witnesses[away_number].config,
+        "config.toml of the node that was away changed"
+    );
     cluster.install_command_line(away)?;
     let mirror = cluster.asked("mirror", away, Some("docker.io"))?.len();
     push_everywhere(cluster, "library/back", "1")?;
@@ -169,8 +178,15 @@ pub fn one_away(cluster: &Cluster) -> Result<()> {
     same_files(away, &kept).context("while the node was away")?;
     eprintln!("helm uninstall took {took:.1?} with a node away (time-out {HELM:?}): {line}");
     eprintln!("{}", away.run(["registry-mirror", "node", "restore"])?.trim());
-    nothing_left(cluster, away, &before[0])?;
+    nothing_left(cluster, away, &before[away_number])?;
     cluster.clean()
+}
+
+/// Where the first pod of a component is.
+fn on_node(cluster: &Cluster, component: &str) -> Result<Option<String>> {
+    let selector = format!("app.kubernetes.io/component={component}");
+    let pods = cluster.bed().kubectl_json(["get", "pods", "--all-namespaces", "--selector", &selector])?;
+    Ok(pods["items"][0]["spec"]["nodeName"].as_str().map(str::to_owned))
 }
 
 pub fn by_hand(cluster: &Cluster) -> Result<()> {
