@@ -123,6 +123,7 @@ test-oracle: deps ## rendered hosts.toml files, read by the parser code of six c
 test-nodes: testbed-build ## the restart and the guard on real nodes, killed at every point (needs root; takes long)
 	$(CARGO) run -q -p testbed -- build --all-containerds
 	$(CARGO) test -p registry-mirror-host --features fault-injection --test on_nodes -- --ignored --test-threads=1
+	$(CARGO) test -p registry-mirror-agent --test on_nodes -- --ignored --test-threads=1
 
 .PHONY: crds
 crds: deps ## write crds/*.yaml from the types

@@ -59,6 +59,8 @@ impl Cluster {
     /// # Errors
     /// When the bed does not come up.
     pub fn up(name: &str, product: Product, lifetime: Lifetime) -> Result<Self> {
+        let other = std::env::var("E2E_BED").ok();
+        let name = other.as_deref().unwrap_or(name);
         Self::up_with(name, |bed| bed.nodes(default_nodes()), product, lifetime)
     }
 
@@ -72,8 +74,6 @@ impl Cluster {
         product: Product,
         lifetime: Lifetime,
     ) -> Result<Self> {
-        let other = std::env::var("E2E_BED").ok();
-        let name = other.as_deref().unwrap_or(name);
         let running = || Bed::attach(name).ok().filter(|bed| bed.health().is_ok_and(|health| health.is_good()));
         let reused = if lifetime == Lifetime::Kept { running() } else { None };
         let bed = match reused {
