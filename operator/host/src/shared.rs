@@ -198,7 +198,9 @@ pub fn has_part(root: &HostRoot, certs_d: &Path) -> Result<bool, FileError> {
         return Ok(true);
     }
     let is_there = root.stat(&certs_d.join(DIRECTORY))?.is_some();
-    Ok(is_there && neighbours(root, certs_d, &node)?.is_empty())
+    // Somebody who holds the lock without a record is the last one, at work.
+    let is_left = is_there && !is_held(root, &certs_d.join(DIRECTORY).join(OWNER_LOCK))?;
+    Ok(is_left && neighbours(root, certs_d, &node)?.is_empty())
 }
 
 /// The names of the other nodes that still need the files of a directory.

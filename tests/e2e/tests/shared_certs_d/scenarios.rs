@@ -72,9 +72,8 @@ pub fn oldest_decides(cluster: &Cluster, _: &Before) -> Result<()> {
     cluster.bed().apply(&manifest.to_string())?;
     cluster.programmed("docker-hub", "2/2", PATIENCE)?;
     pull_through(cluster, "mirror2", "referrers")?;
-    move_the_writer(cluster)?;
-    cluster.programmed("docker-hub", "2/2", PATIENCE)?;
-    pull_through(cluster, "mirror2", "referrers-again")
+    while_the_writer_is_away(cluster, |_| pull_through(cluster, "mirror2", "referrers-again"))?;
+    cluster.programmed("docker-hub", "2/2", PATIENCE)
 }
 
 pub fn one_node_alone(cluster: &Cluster, _: &Before) -> Result<()> {
@@ -102,22 +101,12 @@ pub fn one_node_alone(cluster: &Cluster, _: &Before) -> Result<()> {
 
 /// The writer's agent dies and nobody starts it again; its containerd goes on.
 pub fn takeover(cluster: &Cluster, _: &Before) -> Result<()> {
-    let (writer, other) = roles(cluster)?;
     let settled = cluster.witnesses()?;
-    writer.run(["systemctl", "stop", "kubelet"])?;
-    let killed = kill_agent(writer);
-    let outcome = killed.and_then(|()| {
-        let took = becomes_writer(cluster, other)?;
+    while_the_writer_is_away(cluster, |_| {
         cluster.apply(&RegistryMirror::new("docker-hub", "docker.io", &[MIRROR]))?;
         cluster.files("docker.io", Some(&[MIRROR]), Duration::from_secs(5))?;
-        pull_through(cluster, "mirror", "after-takeover")?;
-        eprintln!("{} wrote {took:.1?} after the death of {}'s agent", other.name(), writer.name());
-        Ok(())
-    });
-    writer.run(["systemctl", "start", "kubelet"])?;
-    outcome?;
-    let back = stands_by(cluster, writer, other)?;
-    ensure!(back.message.contains(other.name()), "{}", back.message);
+        pull_through(cluster, "mirror", "after-takeover")
+    })?;
     cluster.programmed("docker-hub", "2/2", PATIENCE)?;
     cluster.no_restart_since(&settled)
 }
@@ -138,14 +127,28 @@ pub fn idle(cluster: &Cluster, _: &Before) -> Result<()> {
 pub fn uninstall(cluster: &Cluster, before: &Before) -> Result<()> {
     let settled = cluster.witnesses()?;
     // The one that writes now did not make the backup of the file that was in the way.
-    move_the_writer(cluster)?;
+    while_the_writer_is_away(cluster, |_| Ok(()))?;
     cluster.helm_uninstall(&["--timeout", "120s"])?;
     for (node, before) in cluster.nodes().iter().zip(&before.files) {
-        let now = host_files(node)?;
-        ensure!(now == *before, "{} is not as it was; before:\n{before}\nnow:\n{now}", node.name());
+        let mut now = String::new();
+        // The agents end when helm is done.
+        until(&format!("{} as it was", node.name()), Duration::from_secs(15), || {
+            now = host_files(node)?;
+            Ok((now == *before).then_some(()))
+        })
+        .with_context(|| difference(before, &now))?;
     }
     ensure!(FOREIGN.as_bytes() == cluster.node("node1")?.read(IN_THE_WAY)?, "{IN_THE_WAY} did not come back");
     cluster.no_restart_since(&settled)
+}
+
+/// The lines that only one of two listings has.
+fn difference(before: &str, now: &str) -> String {
+    let only = |sign: char, text: &str, other: &str| -> String {
+        let lines = text.lines().filter(|line| !other.lines().any(|known| known == *line));
+        lines.map(|line| format!("{sign} {line}\n")).collect()
+    };
+    format!("{}{}", only('-', before, now), only('+', now, before))
 }
 
 /// Waits until one node writes and the other stands by, and returns the two.
@@ -178,13 +181,19 @@ fn stands_by(cluster: &Cluster, node: &Node, writer: &Node) -> Result<Condition>
     cluster.condition(node.name(), "Ready", PATIENCE, names)
 }
 
-/// Ends the writer's agent; the kubelet starts it again, and by then the other one writes.
-fn move_the_writer(cluster: &Cluster) -> Result<()> {
+/// Ends the writer's agent, does something when the other node writes, and lets the first one stand by.
+fn while_the_writer_is_away(cluster: &Cluster, work: impl FnOnce(&Node) -> Result<()>) -> Result<()> {
     let (writer, other) = roles(cluster)?;
-    kill_agent(writer)?;
-    becomes_writer(cluster, other)?;
-    stands_by(cluster, writer, other)?;
-    Ok(())
+    // The kubelet would start it again, and whoever is first writes then.
+    writer.run(["systemctl", "stop", "kubelet"])?;
+    let outcome = kill_agent(writer).and_then(|()| {
+        let took = becomes_writer(cluster, other)?;
+        eprintln!("{} wrote {took:.1?} after the death of {}'s agent", other.name(), writer.name());
+        work(other)
+    });
+    writer.run(["systemctl", "start", "kubelet"])?;
+    outcome?;
+    stands_by(cluster, writer, other).map(drop)
 }
 
 fn kill_agent(node: &Node) -> Result<()> {
