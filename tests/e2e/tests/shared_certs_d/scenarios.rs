@@ -7,7 +7,7 @@ use e2e::{CERTS_D, Cluster, Condition, MIRROR, MIRROR2, RegistryMirror, Values, 
 use serde_json::json;
 use testbed::{Image, Node};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Somebody's file where a RegistryMirror's must stand, and one for a registry that no object names.
 const IN_THE_WAY: &str = "/etc/containerd/certs.d/docker.io/hosts.toml";
 const BYSTANDER: &str = "/etc/containerd/certs.d/registry.example/hosts.toml";
@@ -184,14 +184,15 @@ fn stands_by(cluster: &Cluster, node: &Node, writer: &Node) -> Result<Condition>
 /// Ends the writer's agent, does something when the other node writes, and lets the first one stand by.
 fn while_the_writer_is_away(cluster: &Cluster, work: impl FnOnce(&Node) -> Result<()>) -> Result<()> {
     let (writer, other) = roles(cluster)?;
-    // The kubelet would start it again, and whoever is first writes then.
-    writer.run(["systemctl", "stop", "kubelet"])?;
+    // The kubelet would start it again, and whoever is first writes then. It is frozen rather than stopped, because a
+    // new one needs an instance of inotify, and the machine may have none left.
+    writer.run(["systemctl", "kill", "--signal=STOP", "kubelet"])?;
     let outcome = kill_agent(writer).and_then(|()| {
         let took = becomes_writer(cluster, other)?;
         eprintln!("{} wrote {took:.1?} after the death of {}'s agent", other.name(), writer.name());
         work(other)
     });
-    writer.run(["systemctl", "start", "kubelet"])?;
+    writer.run(["systemctl", "kill", "--signal=CONT", "kubelet"])?;
     outcome?;
     stands_by(cluster, writer, other).map(drop)
 }
