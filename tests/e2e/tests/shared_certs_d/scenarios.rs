@@ -29,7 +29,7 @@ impl Before {
         for node in cluster.nodes() {
             ensure!(node.exists(BYSTANDER), "{} has not the directory of the others", node.name());
         }
-        let files = cluster.nodes().iter().map(host_files).collect::<Result<_>>()?;
+        let files = cluster.nodes().iter().map(files).collect::<Result<_>>()?;
         Ok(Self { files, witnesses: cluster.witnesses()? })
     }
 }
@@ -133,13 +133,20 @@ pub fn uninstall(cluster: &Cluster, before: &Before) -> Result<()> {
         let mut now = String::new();
         // The agents end when helm is done.
         until(&format!("{} as it was", node.name()), Duration::from_secs(15), || {
-            now = host_files(node)?;
+            now = files(node)?;
             Ok((now == *before).then_some(()))
         })
         .with_context(|| difference(before, &now))?;
     }
     ensure!(FOREIGN.as_bytes() == cluster.node("node1")?.read(IN_THE_WAY)?, "{IN_THE_WAY} did not come back");
     cluster.no_restart_since(&settled)
+}
+
+/// The files that the operator may write, without a directory that systemd makes for itself with the first transient
+/// unit, whoever starts that.
+fn files(node: &Node) -> Result<String> {
+    let listing = host_files(node)?;
+    Ok(listing.lines().filter(|line| *line != "/run/systemd/transient").map(|line| format!("{line}\n")).collect())
 }
 
 /// The lines that only one of two listings has.
