@@ -1,7 +1,7 @@
 //! A bed with the operator on it, and what a test asks of both.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     sync::Mutex,
     time::{Duration, Instant},
@@ -97,6 +97,12 @@ impl Cluster {
     #[must_use]
     pub fn bed(&self) -> &Bed {
         &self.bed
+    }
+
+    /// The binary under test.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.product.binary
     }
 
     /// The nodes.
@@ -361,11 +367,9 @@ impl Cluster {
         let binary = self.product.binary.to_string_lossy().into_owned();
         let mut command = self.bed.inside([binary.as_str()]);
         command.args(args).env("KUBECONFIG", self.bed.kubeconfig());
-        if let Some(kubectl) = self.bed.kubernetes_programs() {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let all = std::iter::once(kubectl.to_owned()).chain(std::env::split_paths(&path));
-            command.env("PATH", std::env::join_paths(all).context("PATH cannot be put together")?);
-        }
+        // Some commands run kubectl: the cluster's own one, whatever the machine has.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.bed.kubernetes_programs()?.display()));
         command.output().context("the operator's command line could not be started")
     }
 

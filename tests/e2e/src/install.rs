@@ -24,6 +24,8 @@ pub struct Values {
     pub restart_policy: &'static str,
     /// A number of nodes, or a percentage.
     pub max_unavailable: &'static str,
+    /// What the controller and the agents log.
+    pub log_level: &'static str,
     /// How long an uninstallation waits for the nodes, in seconds; the chart's own value if none is named.
     pub uninstall_seconds: Option<u32>,
     /// containerd's forward proxy.
@@ -47,6 +49,7 @@ impl Default for Values {
             mode: "Enforce",
             restart_policy: "Automatic",
             max_unavailable: "1",
+            log_level: "info",
             uninstall_seconds: None,
             proxy: None,
         }
@@ -84,7 +87,7 @@ impl Cluster {
         let (repository, tag) = &self.image;
         let mut helm = self.helm(&["upgrade", "--install", RELEASE]);
         helm.arg(chart).args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"]);
-        let Values { mode, restart_policy, max_unavailable, uninstall_seconds, proxy } = values;
+        let Values { mode, restart_policy, max_unavailable, log_level, uninstall_seconds, proxy } = values;
         if let Some(Proxy { url, except, direct }) = proxy {
             for value in [
                 format!("containerd.proxy.httpProxy={url}"),
@@ -101,6 +104,7 @@ impl Cluster {
             format!("mode={mode}"),
             format!("restart.policy={restart_policy}"),
             format!("restart.maxUnavailable={max_unavailable}"),
+            format!("logLevel={log_level}"),
         ] {
             helm.args(["--set", &value]);
         }

@@ -224,14 +224,23 @@ impl Bed {
 
     // ---- cluster ----
 
+    /// The directory of the cluster's programs, kubectl among them.
+    ///
+    /// # Errors
+    /// When the bed was made without a cluster.
+    pub fn kubernetes_programs(&self) -> Result<&Path> {
+        match &self.record.kubernetes_bin {
+            Some(bin) => Ok(bin),
+            None => bail!("the bed {} was made without Kubernetes", self.name()),
+        }
+    }
+
     /// A kubectl command as the administrator.
     ///
     /// # Errors
     /// When the bed was made without a cluster.
     pub fn kubectl_command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Result<Command> {
-        let Some(bin) = &self.record.kubernetes_bin else {
-            bail!("the bed {} was made without Kubernetes", self.name())
-        };
+        let bin = self.kubernetes_programs()?;
         let mut kubectl = self.inside([text_of(&bin.join("kubectl")).as_str()]);
         kubectl.arg(format!("--kubeconfig={}", self.kubeconfig().display()));
         kubectl.arg(format!("--cache-dir={}", self.state.join("kubectl-cache").display()));
@@ -432,12 +441,6 @@ impl Bed {
     /// When the bed has no such registry.
     pub fn certificate(&self, registry: &str) -> Result<Pair> {
         Ok(Pair::at(&self.state.join("pki"), &self.registry(registry)?.certificate_name()))
-    }
-
-    /// The directory of kubectl and the other Kubernetes programs, in a bed with a cluster.
-    #[must_use]
-    pub fn kubernetes_programs(&self) -> Option<&Path> {
-        self.record.kubernetes_bin.as_deref()
     }
 
     /// The authority of `tls`, `mtls` and `harbor`, which nodes do not trust.
