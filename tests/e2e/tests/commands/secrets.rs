@@ -67,6 +67,11 @@ pub fn nowhere_else(cluster: &Cluster) -> Result<()> {
 
     wrong_ones(cluster, &mut seen)?;
     seen.cluster(cluster)?;
+    // Without the operator, by hand.
+    cluster.uninstall()?;
+    for node in cluster.nodes() {
+        by_hand(node, &needles, &mut seen)?;
+    }
     seen.nothing_of(&needles)?;
     for node in cluster.nodes() {
         node.run(["rm", "-f", NEEDLES, OBJECTS, "/usr/local/bin/registry-mirror"])?;
@@ -232,6 +237,26 @@ fn on_node(cluster: &Cluster, node: &Node, objects: &str, seen: &mut Seen) -> Re
     Ok(())
 }
 
+/// `node apply` and `node restore`, which need no cluster.
+fn by_hand(node: &Node, needles: &Needles, seen: &mut Seen) -> Result<()> {
+    let mut run = |verb: &str, more: &[&str]| -> Result<Value> {
+        let said = node.exec([&["registry-mirror", "node", verb, "-o", "json"], more].concat())?;
+        seen.output(&format!("node {verb} on {}", node.name()), &said);
+        let err = String::from_utf8_lossy(&said.stderr).into_owned();
+        ensure!(said.status.success(), "node {verb} failed on {}: {err}", node.name());
+        serde_json::from_slice(&said.stdout).with_context(|| format!("node {verb} printed no JSON: {err}"))
+    };
+    let applied = run("apply", &["-f", OBJECTS])?;
+    ensure!(
+        applied["proved"] == "/etc/containerd/certs.d" && applied["errors"] == json!([]),
+        "node apply says {applied}"
+    );
+    on_disk(node, needles)?;
+    let restored = run("restore", &["--exact"])?;
+    ensure!(restored["byHand"] == json!([]), "node restore says {restored}");
+    Ok(())
+}
+
 /// Every file of the node's that holds a secret is root's alone.
 fn on_disk(node: &Node, needles: &Needles) -> Result<()> {
     node.write(NEEDLES, needles.lines())?;
@@ -290,6 +315,11 @@ impl Seen {
             self.text(&format!("log of the {component}"), &log);
         }
         for node in cluster.nodes() {
+            // The agent listens on the node's loopback alone.
+            let asked = r"exec 3<>/dev/tcp/127.0.0.1/9464; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3";
+            let metrics = node.run(["bash", "-c", asked])?;
+            ensure!(metrics.contains("# HELP"), "the agent's metrics on {} are {metrics}", node.name());
+            self.text(&format!("metrics of the agent on {}", node.name()), &metrics);
             self.text(&format!("journal of {}", node.name()), &node.sh("journalctl --boot --no-pager")?);
         }
         Ok(())
