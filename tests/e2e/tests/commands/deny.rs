@@ -36,8 +36,8 @@ fn object(fallback: &str) -> String {
         "registry": "docker.io",
         "mirrors": [{"url": MIRROR}, {"url": MIRROR2}],
         "upstream": {"fallback": fallback},
-        // Or mirrors that are down would be taken out, where there is another way.
-        "healthCheck": {"enabled": false},
+        // The agents' probes must not go there either.
+        "healthCheck": {"interval": "5s"},
     });
     object.insert("spec".to_owned(), spec);
     Value::Object(object).to_string()
@@ -47,7 +47,7 @@ fn denied(cluster: &Cluster, counter: &Counter<'_>) -> Result<()> {
     let bed = cluster.bed();
     bed.apply(&object("Deny"))?;
     in_force(cluster, "server = \"http://mirror2.testbed.internal:5001\"")?;
-    // Nothing of before is under way any more: its own connections have ended with the pulls that made them.
+    counter.quiet()?;
     let before = counter.packets()?;
     for node in cluster.nodes() {
         // The upstream has it, and would serve it.
@@ -121,6 +121,17 @@ impl<'a> Counter<'a> {
         let counter = Self { bed, address: bed.registry(registry)?.address.ip().to_string() };
         counter.iptables(&["-I", "INPUT", "-d", &counter.address])?;
         Ok(counter)
+    }
+
+    /// Waits until the connections of earlier pulls are closed: containerd keeps an idle one for a while, and its end
+    /// would be counted.
+    fn quiet(&self) -> Result<()> {
+        until(&format!("the end of all connections to {}", self.address), PATIENCE, || {
+            let args = ["ss", "-Htn", "state", "connected", "exclude", "time-wait", "src", &self.address];
+            let output = self.bed.inside(args).output().context("ss cannot be started")?;
+            ensure!(output.status.success(), "ss failed: {}", String::from_utf8_lossy(&output.stderr));
+            Ok(output.stdout.is_empty().then_some(()))
+        })
     }
 
     fn packets(&self) -> Result<u64> {

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use e2e::{Cluster, Product, Scenario, play};
 
 const SCENARIOS: &[Scenario] = &[
-    ("explain::names_the_hosts_that_containerd_then_asks", explain::order),
     ("deny::no_packet_leaves_for_the_upstream", deny::no_packet),
+    ("explain::names_the_hosts_that_containerd_then_asks", explain::order),
     ("secrets::stand_where_they_must_and_nowhere_else", secrets::nowhere_else),
     ("import::k3s_sends_the_same_requests", import::k3s),
 ];
