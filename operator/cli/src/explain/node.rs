@@ -77,7 +77,28 @@ pub fn run(remote: &Remote<'_>, args: &ExplainArgs, out: &mut impl Write) -> any
 
 fn said(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
-    // The last line is the error, what stands before are log lines.
-    let text = text.trim().lines().next_back().unwrap_or_default();
-    if text.is_empty() { format!("kubectl ended with {}", output.status) } else { text.to_owned() }
+    cause(&text).map_or_else(|| format!("kubectl ended with {}", output.status), str::to_owned)
+}
+
+/// The last line is the error, what stands before are log lines; but kubectl adds the exit code of a command that it ran
+/// in a pod.
+fn cause(stderr: &str) -> Option<&str> {
+    let mut lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.rfind(|line| !line.starts_with("command terminated with exit code"))?;
+    // Our own error says so again.
+    Some(line.strip_prefix("error: ").unwrap_or(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_what_the_command_in_the_pod_said() {
+        let said =
+            "WARN a log line\nerror: the containerd of /host could not be asked\ncommand terminated with exit code 1\n";
+        assert_eq!(cause(said), Some("the containerd of /host could not be asked"));
+        assert_eq!(cause("command terminated with exit code 137\n"), None);
+        assert_eq!(cause(""), None);
+    }
 }
