@@ -52,6 +52,29 @@ pub fn config(node: &Node) -> Result<String> {
     Ok(String::from_utf8(node.read("/etc/containerd/config.toml")?)?)
 }
 
+/// Which file config.toml is and when it was last written.
+pub fn identity(node: &Node) -> Result<String> {
+    node.run(["stat", "--format=%i %y %z %a %u:%g", "/etc/containerd/config.toml"])
+}
+
+/// The one setting that a text has more than another, which is in it byte for byte; a table of its own may be above it.
+pub fn only_addition(before: &str, after: &str) -> Result<String> {
+    let head = before.bytes().zip(after.bytes()).take_while(|(one, other)| one == other).count();
+    let (old, new) = (&before.as_bytes()[head..], &after.as_bytes()[head..]);
+    ensure!(new.len() > old.len() && new.ends_with(old), "more than one piece differs:\n{before}\n---\n{after}");
+    let added = String::from_utf8_lossy(&new[..new.len() - old.len()]).into_owned();
+    // The piece may begin in the middle of a line that is like the one after it.
+    let at = after.as_bytes()[..head].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let whole = format!("{}{added}", &after[at..head]);
+    let is_ours = |line: &&str| !line.is_empty() && !line.starts_with('#') && !before.contains(*line);
+    let lines: Vec<&str> = whole.lines().map(str::trim).filter(is_ours).collect();
+    match lines.as_slice() {
+        [key] => Ok((*key).to_owned()),
+        [table, key] if table.starts_with("[plugins.") && table.ends_with(".registry]") => Ok((*key).to_owned()),
+        others => bail!("more than the key was added: {others:?}"),
+    }
+}
+
 /// Pulls through containerd and sees the mirror asked for it.
 pub fn pulls_through_the_mirror(bed: &Bed, node: &Node) -> Result<()> {
     let before = bed.accesses("mirror")?.len();
