@@ -35,7 +35,7 @@ impl Mark {
         for name in names() {
             let before = self.0.get(&name).copied().unwrap_or_default();
             for access in bed.accesses(&name)?.into_iter().skip(before) {
-                let Access { time: _, client, method, path, namespace, status, agent } = access;
+                let Access { time: _, client, method, path, namespace, status, agent, referer: _ } = access;
                 // The agent's own probes of the mirrors' health come from the same address.
                 // A stand-in writes no name down.
                 let by_containerd = agent.is_empty() || agent.starts_with("containerd/");
