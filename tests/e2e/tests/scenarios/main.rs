@@ -9,7 +9,6 @@ mod changes;
 mod dead_mirror;
 mod first_pull;
 mod modes;
-mod no_inotify;
 mod power_cut;
 mod proxy;
 mod restarts;
@@ -32,7 +31,6 @@ const SCENARIOS: &[Scenario] = &[
     ("changes::fifty_in_a_row_under_continuous_pulls", changes::fifty_in_a_row),
     ("rotation::certificates_rotate_under_continuous_pulls", rotation::certificates),
     ("dead_mirror::is_taken_out_while_another_way_answers", dead_mirror::taken_out),
-    ("no_inotify::drift_is_still_repaired", no_inotify::drift_is_repaired),
     ("api_server_away::mirrors_keep_working", api_server_away::a_minute),
     ("restarts::pods_deleted", restarts::pods_deleted),
     ("restarts::containerd_by_hand", restarts::containerd_by_hand),

@@ -1,19 +1,29 @@
-//! No inotify to be had: drift is repaired by the periodic look.
+//! No inotify to be had: drift is repaired by the periodic look. `cargo test -p e2e --test no_inotify`.
+//!
+//! A program of its own: while it holds every inotify instance that the machine has, no other bed's kubelet or containerd
+//! can start.
 
 use std::{
     fs,
     os::fd::OwnedFd,
+    process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use e2e::{Cluster, MIRROR, NAMESPACE, RegistryMirror, until};
+use e2e::{Cluster, MIRROR, NAMESPACE, Product, RegistryMirror, Scenario, play, until};
 use rustix::{
     fs::inotify::{CreateFlags, init},
     io::Errno,
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
+
+const SCENARIOS: &[Scenario] = &[("drift_is_still_repaired", drift_is_repaired)];
+
+fn main() -> ExitCode {
+    play(|lifetime| Cluster::up("no-inotify", Product::build_with_faults()?, lifetime), SCENARIOS)
+}
 
 /// Holds all inotify instances that the kernel lets this user have, also those that others give back meanwhile.
 fn while_nobody_has_inotify(work: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -48,7 +58,7 @@ fn while_nobody_has_inotify(work: impl FnOnce() -> Result<()>) -> Result<()> {
     })
 }
 
-pub fn drift_is_repaired(cluster: &Cluster) -> Result<()> {
+fn drift_is_repaired(cluster: &Cluster) -> Result<()> {
     cluster.settled()?;
     let before = cluster.witnesses()?;
     while_nobody_has_inotify(|| without_inotify(cluster))?;
