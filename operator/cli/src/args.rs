@@ -4,7 +4,7 @@ use std::{ffi::OsString, io::Write, path::Path};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::{agent, cluster, completions, controller, exit::Exit, explain, import, node, presets, render};
+use crate::{agent, cluster, completions, controller, crds, exit::Exit, explain, import, node, presets, render};
 
 /// Kubernetes nodes pull images through mirrors.
 #[derive(Debug, Parser)]
@@ -72,6 +72,8 @@ pub enum Command {
     Import(import::ImportArgs),
     /// Print public mirrors as objects to apply.
     Presets(presets::PresetsArgs),
+    /// Print the CustomResourceDefinitions of this release.
+    Crds(crds::CrdsArgs),
     /// Plan, set up or put back one host, without a cluster.
     Node(node::NodeArgs),
     /// Print the script with which a shell completes the commands.
@@ -95,6 +97,7 @@ impl Command {
             Self::Explain(args) => cluster::block_on(explain::run(&args, out)),
             Self::Import(args) => import::run(&args, out),
             Self::Presets(args) => presets::run(&args, out),
+            Self::Crds(args) => crds::run(&args, out),
             Self::Node(args) => node::run(args, out),
             Self::Completions(args) => completions::run(&args, Cli::command(), name, out),
             Self::Status(args) => cluster::block_on(cluster::status::run(args, out)),

@@ -5,6 +5,7 @@ mod args;
 mod cluster;
 mod completions;
 mod controller;
+mod crds;
 mod exit;
 mod explain;
 mod import;
