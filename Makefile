@@ -124,7 +124,7 @@ test-matrix: testbed-build ## containerd releases with kinds of configuration; M
 	$(CARGO) test -p matrix --test matrix
 
 .PHONY: test-oracle
-test-oracle: deps ## rendered hosts.toml files, read by the parser code of six containerd releases (needs Go)
+test-oracle: deps ## rendered hosts.toml files, read by the parser code of seven containerd releases (needs Go)
 	REGISTRY_MIRROR_ORACLE=1 $(CARGO) test -q -p registry-mirror-core --test hosts_toml oracle
 
 .PHONY: test-nodes

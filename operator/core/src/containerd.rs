@@ -96,6 +96,16 @@ impl Version {
         self.at_least(1, 6, 17)
     }
 
+    /// An `http://` host with TLS settings is asked by https first, and by http where it speaks no TLS (1.6.25, 1.7.7 and
+    /// later: `docker.HTTPFallback` in remotes/docker/config/hosts.go). Before, it is asked by http.
+    #[must_use]
+    pub const fn prefers_https_where_tls_is_configured(self) -> bool {
+        match (self.major, self.minor) {
+            (1, 6) => self.patch >= 25,
+            _ => self.at_least(1, 7, 7),
+        }
+    }
+
     /// A table header with an IPv6 literal in it is read (2.x); on 1.x it spoils the whole file, which must hold
     /// dotted keys at the root instead.
     #[must_use]
@@ -188,6 +198,11 @@ mod tests {
         assert!(Version::new(2, 1, 0).pulls_through_transfer_service());
         assert!(!Version::new(2, 1, 9).defaults_to_colon_list() && Version::new(2, 2, 0).defaults_to_colon_list());
         assert!(!Version::new(1, 6, 16).knows_default_directory() && Version::new(1, 7, 0).knows_default_directory());
+        for (last, first) in [((1, 6, 24), (1, 6, 25)), ((1, 7, 6), (1, 7, 7))] {
+            let prefers =
+                |(major, minor, patch)| Version::new(major, minor, patch).prefers_https_where_tls_is_configured();
+            assert!(!prefers(last) && prefers(first));
+        }
         assert_eq!(Version::new(2, 2, 9).newest_config_version(), 3);
         assert_eq!(Version::new(2, 3, 0).newest_config_version(), 4);
     }

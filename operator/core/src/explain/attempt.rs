@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::ImageReference;
 use crate::{
     bundle::Header,
+    containerd::Version,
     hosts_toml::{ClientPair, Endpoint, EndpointError, Fields},
 };
 
@@ -51,6 +52,7 @@ pub struct Attempt {
 impl Attempt {
     pub(super) fn of_host(
         image: &ImageReference,
+        version: Version,
         url: &str,
         fields: &Fields,
         (file, section): (Option<PathBuf>, String),
@@ -61,12 +63,12 @@ impl Attempt {
         } else {
             fields.capabilities.resolve_tags()
         };
-        Ok(Self::new(image, endpoint, fields, file, section, asked_first))
+        Ok(Self::new(image, version, endpoint, fields, (file, section), asked_first))
     }
 
     /// The image's own registry, for a file without `server` and for none at all. Its address and capabilities are
     /// containerd's; TLS settings and headers of the file's root count (`ConfigureHosts`).
-    pub(super) fn of_registry(image: &ImageReference, root: &Fields, file: Option<PathBuf>) -> Self {
+    pub(super) fn of_registry(image: &ImageReference, version: Version, root: &Fields, file: Option<PathBuf>) -> Self {
         let registry = image.registry.as_str();
         let (host, port) = match registry.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, Some(port)),
@@ -86,20 +88,23 @@ impl Attempt {
         }
         let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
         let endpoint = Endpoint { scheme: scheme.to_owned(), host: host.to_owned(), path: "/v2".to_owned() };
-        Self::new(image, endpoint, &fields, file, "default".to_owned(), true)
+        Self::new(image, version, endpoint, &fields, (file, "default".to_owned()), true)
     }
 
     fn new(
         image: &ImageReference,
+        version: Version,
         mut endpoint: Endpoint,
         fields: &Fields,
-        file: Option<PathBuf>,
-        section: String,
+        (file, section): (Option<PathBuf>, String),
         asked_first: bool,
     ) -> Self {
         let Fields { capabilities: _, ca, client, skip_verify, headers, override_path: _, dial_timeout: _ } = fields;
         let tls_configured = !ca.is_empty() || !client.is_empty() || skip_verify.is_some();
-        let https_first = endpoint.scheme == "http" && tls_configured && !endpoint.host.ends_with(":80");
+        let https_first = endpoint.scheme == "http"
+            && tls_configured
+            && !endpoint.host.ends_with(":80")
+            && version.prefers_https_where_tls_is_configured();
         if https_first {
             endpoint.scheme = "https".to_owned();
         }

@@ -89,14 +89,14 @@ pub fn explain(image: &ImageReference, version: Version, configured: &Configured
     let section = |name: String| (file.clone(), name);
     let mut attempts: Vec<Attempt> = Vec::with_capacity(hosts.len() + 1);
     for Host { url, fields } in &hosts {
-        match Attempt::of_host(image, url, fields, section(format!("[host.\"{url}\"]"))) {
+        match Attempt::of_host(image, version, url, fields, section(format!("[host.\"{url}\"]"))) {
             Ok(attempt) => attempts.push(attempt),
             Err(error) => warnings.push(error.to_string()),
         }
     }
     let last = match &server {
-        Some(url) => Attempt::of_host(image, url, &root, section("server".to_owned())),
-        None => Ok(Attempt::of_registry(image, &root, file.clone())),
+        Some(url) => Attempt::of_host(image, version, url, &root, section("server".to_owned())),
+        None => Ok(Attempt::of_registry(image, version, &root, file.clone())),
     };
     match last {
         Ok(attempt) => attempts.push(attempt),

@@ -72,6 +72,13 @@ fn default_is_looked_up_last_where_the_release_knows_it() {
 }
 
 #[test]
+fn old_releases_ask_an_http_host_with_tls_settings_by_http() {
+    let text = "[host.\"http://m.example:5000\"]\nskip_verify = true\n";
+    assert!(explained("quay.io/a/b:1", text, Version::new(1, 6, 20)).contains("\"http://m.example:5000/v2/a/b"));
+    assert!(explained("quay.io/a/b:1", text, V1_7).contains("\"https://m.example:5000/v2/a/b"));
+}
+
+#[test]
 fn no_host_that_resolves_fails_the_pull() {
     let text = "server = \"https://m\"\ncapabilities = [\"pull\"]\n[host.\"https://m\"]\ncapabilities = [\"pull\"]\n";
     assert!(explained("quay.io/a/b:1", text, V2_4).contains("no resolve hosts"));

@@ -82,7 +82,7 @@ fn without_inotify(cluster: &Cluster) -> Result<()> {
         let about = format!("reason=DriftRepaired,involvedObject.name={}", node.name());
         until(&format!("an Event about the repair on {}", node.name()), Duration::from_secs(20), || {
             let events = bed.kubectl(["get", "events", "--all-namespaces", "--field-selector", &about])?;
-            Ok(events.contains("docker.io/hosts.toml was edited; it is put back").then_some(()))
+            Ok(events.contains("docker.io/hosts.toml was replaced by a file that is not the operator's").then_some(()))
         })?;
     }
     // Changes come by the API, not by inotify.
