@@ -8,6 +8,7 @@ mod node_mirrors;
 mod nodes;
 mod references;
 mod registry_mirrors;
+mod slim;
 mod watching;
 
 use std::{

@@ -1,15 +1,16 @@
 //! Nodes, as far as restarts and selectors need them.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
-use kube::{Api, Client, Resource, core::ObjectMeta, runtime::watcher};
+use kube::{Api, Client, runtime::watcher};
 use serde::Deserialize;
 
 use super::{
     Caches, CompactLabels,
     labels::Texts,
+    slim::Slim,
     watching::{Happened, keep},
 };
 use crate::signals::Lane;
@@ -26,69 +27,17 @@ pub(crate) struct NodeRecord {
     pub tainted: bool,
 }
 
-/// What is read of a Node: a whole one is large, for it lists the images that it has.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct SlimNode {
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: SlimSpec,
-    #[serde(default)]
-    status: SlimStatus,
-}
-
 #[derive(Debug, Clone, Default, Deserialize)]
-struct SlimSpec {
+struct Spec {
     #[serde(default)]
     taints: Vec<Taint>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-struct SlimStatus {
-    #[serde(default)]
-    conditions: Vec<SlimNodeCondition>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct SlimNodeCondition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
-
-impl Resource for SlimNode {
-    type DynamicType = ();
-    type Scope = k8s_openapi::ClusterResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Node::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Node::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Node::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Node::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
 pub(super) async fn watch(client: Client, caches: Arc<Caches>, startup_taint: Option<String>) -> &'static str {
-    let api: Api<SlimNode> = Api::all(client);
+    let api: Api<Slim<Node, Spec>> = Api::all(client);
     let mut texts = Texts::default();
     let mut changes = 0_u32;
-    let read = |node: SlimNode| {
+    let read = |node: Slim<Node, Spec>| {
         changes = changes.wrapping_add(1);
         if changes.is_multiple_of(4096) {
             texts.tidy();
@@ -111,8 +60,9 @@ pub(super) async fn watch(client: Client, caches: Arc<Caches>, startup_taint: Op
 }
 
 /// `None` for a node on which no agent runs.
-fn read(node: SlimNode, startup_taint: Option<&str>, texts: &mut Texts) -> Option<NodeRecord> {
-    let SlimNode { metadata, spec, status } = node;
+fn read(node: Slim<Node, Spec>, startup_taint: Option<&str>, texts: &mut Texts) -> Option<NodeRecord> {
+    let ready = node.is_ready();
+    let Slim { metadata, spec, .. } = node;
     let labels = metadata.labels.unwrap_or_default();
     // The same as the affinity of the agents' DaemonSet.
     let label = |key: &str| labels.get(key).map(String::as_str);
@@ -123,7 +73,7 @@ fn read(node: SlimNode, startup_taint: Option<&str>, texts: &mut Texts) -> Optio
         uid: metadata.uid.unwrap_or_default(),
         created: metadata.creation_timestamp.map(|time| time.0),
         labels: texts.labels(&labels),
-        ready: status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True"),
+        ready,
         tainted: spec.taints.iter().any(|taint| Some(taint.key.as_str()) == startup_taint),
     })
 }
