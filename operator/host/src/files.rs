@@ -180,15 +180,10 @@ impl HostWriter {
     /// Where a directory stands there, where the path is out of scope, and on what the kernel says.
     pub fn remove(&self, path: &Path) -> Result<Written, FileError> {
         let fail = |reason: Reason| FileError::new(path, Action::Remove, reason);
-        let target = match self.locate(path) {
-            Ok(target) => target,
-            Err(Reason::NoDirectory) => return Ok(Written::Unchanged),
-            Err(reason) => return Err(fail(reason)),
-        };
-        match target.kind().map_err(|errno| fail(errno.into()))? {
-            None => return Ok(Written::Unchanged),
-            Some(Kind::Directory) => return Err(fail(Reason::NotAFile(Kind::Directory))),
-            Some(Kind::File | Kind::Symlink | Kind::Other) => {}
+        let Some((target, kind)) = self.locate_existing(path).map_err(fail)? else { return Ok(Written::Unchanged) };
+        match kind {
+            Kind::Directory => return Err(fail(Reason::NotAFile(kind))),
+            Kind::File | Kind::Symlink | Kind::Other => {}
         }
         fault::point("remove:before");
         match rustix::fs::unlinkat(&target.directory, &target.name, AtFlags::empty()) {
@@ -282,15 +277,9 @@ impl HostWriter {
     /// Where something else stands there, where it is out of scope, and on what the kernel says.
     pub fn remove_dir_if_empty(&self, path: &Path) -> Result<Written, FileError> {
         let fail = |reason: Reason| FileError::new(path, Action::Remove, reason);
-        let target = match self.locate(path) {
-            Ok(target) => target,
-            Err(Reason::NoDirectory) => return Ok(Written::Unchanged),
-            Err(reason) => return Err(fail(reason)),
-        };
-        match target.kind().map_err(|errno| fail(errno.into()))? {
-            None => return Ok(Written::Unchanged),
-            Some(Kind::Directory) => {}
-            Some(other) => return Err(fail(Reason::NotADirectory(other))),
+        let Some((target, kind)) = self.locate_existing(path).map_err(fail)? else { return Ok(Written::Unchanged) };
+        if kind != Kind::Directory {
+            return Err(fail(Reason::NotADirectory(kind)));
         }
         fault::point("rmdir:before");
         match rustix::fs::unlinkat(&target.directory, &target.name, AtFlags::REMOVEDIR) {
@@ -323,6 +312,16 @@ impl HostWriter {
                 Ok(Target { directory: handle, name: name.to_owned() })
             }
         }
+    }
+
+    /// As [`locate`](Self::locate), with what stands at `path`; `None` where nothing does.
+    fn locate_existing(&self, path: &Path) -> Result<Option<(Target, Kind)>, Reason> {
+        let target = match self.locate(path) {
+            Ok(target) => target,
+            Err(Reason::NoDirectory) => return Ok(None),
+            Err(reason) => return Err(reason),
+        };
+        Ok(target.kind()?.map(|kind| (target, kind)))
     }
 
     /// Whether a file could be put at `path` now: the directory exists, is in scope and on a writable file system.
