@@ -68,8 +68,6 @@ pub mod reason {
     pub const CONFIG_BROKEN: &str = "ConfigBroken";
     /// NodeMirror: a file could not be written; the message says which and why.
     pub const APPLY_FAILED: &str = "ApplyFailed";
-    /// NodeMirror: containerd was asked for a pull and it did not arrive.
-    pub const PROOF_FAILED: &str = "ProofFailed";
     /// NodeMirror: containerd or the host could not be read; the message says why.
     pub const OBSERVE_FAILED: &str = "ObserveFailed";
     /// NodeMirror: the plan is shown and nothing is touched.

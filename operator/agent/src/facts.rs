@@ -100,24 +100,37 @@ pub enum Verdict {
     Shared(String),
     /// containerd must restart once and may not yet.
     RestartPending,
-    /// The restart failed and was undone.
-    RestartFailed(String),
-    /// It cannot be done safely here.
-    Unsupported(String),
-    /// containerd's configuration cannot be read, by us or by its next start.
-    ConfigBroken(String),
-    /// A file could not be written.
-    ApplyFailed(String),
-    /// The proof pull did not arrive.
-    ProofFailed(String),
-    /// The host could not be read.
-    ObserveFailed(String),
     /// Nothing was touched.
     DryRun,
-    /// The bundle cannot be used.
-    BundleUnknown(String),
     /// The node is as it was before.
     Restored(String),
+    /// Somebody must act; why.
+    Failed(Failure, String),
+}
+
+/// What went wrong on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The restart failed and was undone.
+    Restart,
+    /// It cannot be done safely here.
+    Unsupported,
+    /// containerd's configuration cannot be read, by us or by its next start.
+    ConfigBroken,
+    /// A file could not be written.
+    Apply,
+    /// The host could not be read.
+    Observe,
+    /// The bundle cannot be used.
+    BundleUnknown,
+}
+
+impl Failure {
+    /// With the sentence that says more.
+    #[must_use]
+    pub fn because(self, why: impl Into<String>) -> Verdict {
+        Verdict::Failed(self, why.into())
+    }
 }
 
 impl Verdict {

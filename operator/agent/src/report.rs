@@ -9,7 +9,7 @@ use registry_mirror_crds::{
 };
 
 use crate::facts::{
-    ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, ProxyFacts,
+    ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, Failure, MirrorFacts, MirrorUse, PlanFacts, ProxyFacts,
     RegistryFacts, Verdict,
 };
 
@@ -115,15 +115,16 @@ const fn reason_of(verdict: &Verdict) -> &'static str {
         Verdict::Ready => reason::READY,
         Verdict::Shared(_) => reason::SHARED,
         Verdict::RestartPending => reason::RESTART_PENDING,
-        Verdict::RestartFailed(_) => reason::RESTART_FAILED,
-        Verdict::Unsupported(_) => reason::UNSUPPORTED,
-        Verdict::ConfigBroken(_) => reason::CONFIG_BROKEN,
-        Verdict::ApplyFailed(_) => reason::APPLY_FAILED,
-        Verdict::ProofFailed(_) => reason::PROOF_FAILED,
-        Verdict::ObserveFailed(_) => reason::OBSERVE_FAILED,
         Verdict::DryRun => reason::DRY_RUN,
-        Verdict::BundleUnknown(_) => reason::BUNDLE_UNKNOWN,
         Verdict::Restored(_) => reason::RESTORED,
+        Verdict::Failed(failure, _) => match failure {
+            Failure::Restart => reason::RESTART_FAILED,
+            Failure::Unsupported => reason::UNSUPPORTED,
+            Failure::ConfigBroken => reason::CONFIG_BROKEN,
+            Failure::Apply => reason::APPLY_FAILED,
+            Failure::Observe => reason::OBSERVE_FAILED,
+            Failure::BundleUnknown => reason::BUNDLE_UNKNOWN,
+        },
     }
 }
 
@@ -135,14 +136,7 @@ fn ready(verdict: &Verdict) -> Said {
             ("False", "The files are in place; containerd reads them after its one restart.".to_owned())
         }
         Verdict::DryRun => ("False", "The plan is shown and nothing is touched: mode is DryRun.".to_owned()),
-        Verdict::RestartFailed(why)
-        | Verdict::Unsupported(why)
-        | Verdict::ConfigBroken(why)
-        | Verdict::ApplyFailed(why)
-        | Verdict::ProofFailed(why)
-        | Verdict::ObserveFailed(why)
-        | Verdict::BundleUnknown(why)
-        | Verdict::Restored(why) => ("False", why.clone()),
+        Verdict::Failed(_, why) | Verdict::Restored(why) => ("False", why.clone()),
     };
     Said::new(condition::READY, status, reason_of(verdict), message)
 }
@@ -379,14 +373,14 @@ mod tests {
 
     #[test]
     fn a_message_of_any_length_fits_the_api() {
-        let long = status(&facts(Verdict::Unsupported("é".repeat(40_000))), None, at(1));
+        let long = status(&facts(Failure::Unsupported.because("é".repeat(40_000))), None, at(1));
         assert!(long.conditions.iter().all(|condition| condition.message.len() <= MAX_MESSAGE));
     }
 
     /// Stamped with a later generation, an old failure looked like one of the approval that came with it.
     #[test]
     fn a_failure_carries_the_generation_that_its_pass_saw() {
-        let failed = Facts { generation: Some(3), ..facts(Verdict::RestartFailed("no".to_owned())) };
+        let failed = Facts { generation: Some(3), ..facts(Failure::Restart.because("no")) };
         let said = status(&failed, None, at(1_000));
         assert!(said.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
         assert_eq!(said.observed_generation, Some(3));

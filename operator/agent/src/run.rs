@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use crate::{
     approval::{ClusterApproval, Leave},
     config::AgentConfig,
-    facts::{Effective, Facts, Verdict},
+    facts::{Effective, Facts, Failure, Verdict},
     health::{self, HealthMap},
     inputs::{self, Inputs, Known, Names, WatchEnded},
     metrics::Metrics,
@@ -149,7 +149,7 @@ fn nothing_to_work_from() -> Facts {
         bundle: None,
         containerd: None,
         plan: None,
-        verdict: Verdict::BundleUnknown(why),
+        verdict: Failure::BundleUnknown.because(why),
         effective: Effective::Unknown("nothing to ask for yet".to_owned()),
         registries: Vec::new(),
         conflicts: Vec::new(),
@@ -163,7 +163,7 @@ fn nothing_to_work_from() -> Facts {
 /// A bundle that cannot be used is what a person must know first, unless the node has a trouble of its own.
 fn with_complaint(mut facts: Facts, complaint: Option<String>) -> Facts {
     if let Some(why) = complaint.filter(|_| facts.verdict.is_ready()) {
-        facts.verdict = Verdict::BundleUnknown(why);
+        facts.verdict = Failure::BundleUnknown.because(why);
     }
     facts
 }
@@ -190,12 +190,6 @@ fn log_verdict(facts: &Facts) {
         Verdict::RestartPending => tracing::info!("containerd must restart once; waiting for approval"),
         Verdict::DryRun => tracing::info!("dry run: the plan is reported and nothing is touched"),
         Verdict::Restored(what) | Verdict::Shared(what) => tracing::info!("{what}"),
-        Verdict::RestartFailed(why)
-        | Verdict::Unsupported(why)
-        | Verdict::ConfigBroken(why)
-        | Verdict::ApplyFailed(why)
-        | Verdict::ProofFailed(why)
-        | Verdict::ObserveFailed(why)
-        | Verdict::BundleUnknown(why) => tracing::warn!("{why}"),
+        Verdict::Failed(_, why) => tracing::warn!("{why}"),
     }
 }

@@ -56,7 +56,7 @@ pub use self::{
 };
 use crate::{
     approval::Leave,
-    facts::{DRIFT_KEPT, DriftFacts, Effective, Facts, Verdict},
+    facts::{DRIFT_KEPT, DriftFacts, Effective, Facts, Failure, Verdict},
     health::HealthMap,
     metrics::Metrics,
 };
@@ -246,7 +246,7 @@ impl Node {
                 facts.effective = look.effective();
                 facts.registries = files::not_applied(slice, "mode is DryRun");
             }
-            Err(why) => facts.verdict = Verdict::ObserveFailed(why),
+            Err(why) => facts.verdict = Failure::Observe.because(why),
         }
     }
 
@@ -254,7 +254,7 @@ impl Node {
         let _lock = match self.lock().await {
             Ok(lock) => lock,
             Err(why) => {
-                facts.verdict = Verdict::ApplyFailed(why);
+                facts.verdict = Failure::Apply.because(why);
                 return;
             }
         };
@@ -263,14 +263,14 @@ impl Node {
         {
             // Whoever does not get as far as the files lets another node write them, where there is one.
             self.share = None;
-            facts.verdict = Verdict::RestartFailed(why);
+            facts.verdict = Failure::Restart.because(why);
             return;
         }
         if self.look.is_none()
             && let Err(why) = self.look_now(Asking::Allowed).await
         {
             self.share = None;
-            facts.verdict = Verdict::ObserveFailed(why);
+            facts.verdict = Failure::Observe.because(why);
             facts.registries = files::not_applied(slice, "containerd could not be looked at");
             return;
         }
@@ -294,22 +294,20 @@ impl Node {
         facts.proxy = proxy::facts(&proxy, slice.proxy.as_ref().filter(|_| matches!(leave, Leave::Cluster(_))));
         facts.effective = look.effective();
         let forbidden = match &look.plan {
-            ConfigPlan::Unsupported { reason } => Some(match look.config_readable {
-                true => Verdict::Unsupported(reason.clone()),
-                false => Verdict::ConfigBroken(reason.clone()),
-            }),
+            ConfigPlan::Unsupported { reason } => {
+                let failure = if look.config_readable { Failure::Unsupported } else { Failure::ConfigBroken };
+                Some((failure, reason.clone()))
+            }
             plan @ (ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } | ConfigPlan::Migrate { .. }) => {
                 match forbids_migration(&self.root, plan) {
-                    Ok(why) => why.map(Verdict::Unsupported),
-                    Err(error) => Some(Verdict::ObserveFailed(error.to_string())),
+                    Ok(why) => why.map(|why| (Failure::Unsupported, why)),
+                    Err(error) => Some((Failure::Observe, error.to_string())),
                 }
             }
         };
-        if let Some(verdict) = forbidden {
-            if let Verdict::Unsupported(why) | Verdict::ConfigBroken(why) | Verdict::ObserveFailed(why) = &verdict {
-                facts.registries = files::not_applied(slice, why);
-            }
-            facts.verdict = verdict;
+        if let Some((failure, why)) = forbidden {
+            facts.registries = files::not_applied(slice, &why);
+            facts.verdict = failure.because(why);
             self.share = None;
             return;
         }
@@ -321,7 +319,7 @@ impl Node {
         let role = match self.role(&writer, &directory, version) {
             Ok(role) => role,
             Err(error) => {
-                facts.verdict = Verdict::ApplyFailed(error.to_string());
+                facts.verdict = Failure::Apply.because(error.to_string());
                 facts.registries = files::not_applied(slice, "who writes the directory could not be found out");
                 return;
             }
@@ -336,7 +334,7 @@ impl Node {
         let Applied { registries, conflicts, credentials_unusable, drift, changes, error } = match applied {
             Ok(applied) => applied,
             Err(error) => {
-                facts.verdict = Verdict::ApplyFailed(error.to_string());
+                facts.verdict = Failure::Apply.because(error.to_string());
                 facts.registries = files::not_applied(slice, "the records of earlier work could not be read");
                 return;
             }
@@ -351,13 +349,13 @@ impl Node {
         facts.credentials_unusable = credentials_unusable;
         let told = self.tell(&writer, &directory, &role, slice, &facts.registries).map_err(|error| error.to_string());
         if let Some(error) = error.or(told.err()) {
-            facts.verdict = Verdict::ApplyFailed(error);
+            facts.verdict = Failure::Apply.because(error);
             return;
         }
         if let Some(change) = proxy.change().filter(|change| !change.restart)
             && let Err(why) = self.place_drop_in(&writer, change).await
         {
-            facts.verdict = Verdict::ApplyFailed(why);
+            facts.verdict = Failure::Apply.because(why);
             return;
         }
         if config_is_due || proxy.needs_restart() {

@@ -27,7 +27,7 @@ use super::{
     migrate::carried,
     place::{Daemon, place_edit},
 };
-use crate::facts::{ContainerdFacts, Effective, Facts, Verdict};
+use crate::facts::{ContainerdFacts, Effective, Facts, Failure, Verdict};
 
 /// Such a host, with the containerd that will run there.
 #[derive(Debug)]
@@ -92,14 +92,14 @@ impl Offline {
     }
 
     fn work(&self, slice: &Bundle, facts: &mut Facts) -> Result<(), Verdict> {
-        let failed = |error: String| Verdict::ApplyFailed(error);
-        let (containerd, plan) = self.look().map_err(Verdict::ObserveFailed)?;
+        let failed = |error: String| Failure::Apply.because(error);
+        let (containerd, plan) = self.look().map_err(|why| Failure::Observe.because(why))?;
         let config_file = containerd.config_file.clone();
         facts.containerd = Some(containerd);
         facts.plan = Some(plan_facts(&plan, &ProxyPlan::Nothing { notes: Vec::new() }));
         let Some(directory) = plan.directory() else {
             facts.registries = files::not_applied(slice, plan.reason());
-            return Err(Verdict::Unsupported(plan.reason().to_owned()));
+            return Err(Failure::Unsupported.because(plan.reason().to_owned()));
         };
         let scope = WriteScope::for_host(Path::new(&config_file), directory);
         let scope = match plan.edit().and_then(|edit| edit.file.parent()) {

@@ -11,7 +11,7 @@ use registry_mirror_host::{
 };
 
 use super::edits;
-use crate::facts::Verdict;
+use crate::facts::{Failure, Verdict};
 
 /// Whether a daemon runs that has not read what was put in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +31,12 @@ pub(super) fn place_edit(state: &StateDir, plan: &ConfigPlan, daemon: Daemon) ->
     match (placed, daemon) {
         (Ok(true), Daemon::Runs) => Verdict::RestartPending,
         (Ok(true), Daemon::NotRunning) => Verdict::Ready,
-        (Ok(false), _) => Verdict::ApplyFailed(
+        (Ok(false), _) => Failure::Apply.because(
             "containerd's configuration was changed by somebody else at the same moment: nothing was done to it, run \
              this again"
                 .to_owned(),
         ),
-        (Err(error), _) => Verdict::ApplyFailed(error.to_string()),
+        (Err(error), _) => Failure::Apply.because(error.to_string()),
     }
 }
 

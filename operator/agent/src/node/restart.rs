@@ -17,7 +17,7 @@ use registry_mirror_host::{
 use super::{Node, edits, look::restart_reason, place, proxy};
 use crate::{
     approval::Leave,
-    facts::{Facts, Verdict},
+    facts::{Facts, Failure, Verdict},
     metrics::Metrics,
 };
 
@@ -43,9 +43,8 @@ impl Node {
     ) {
         let Some(look) = &self.look else { return };
         let Some(request) = request(look, due) else {
-            facts.verdict = Verdict::Unsupported(
-                "containerd must restart once, and no systemd unit runs it: restart it by hand".to_owned(),
-            );
+            facts.verdict = Failure::Unsupported
+                .because("containerd must restart once, and no systemd unit runs it: restart it by hand".to_owned());
             return;
         };
         let failed = self
@@ -53,14 +52,14 @@ impl Node {
             .failed
             .filter(|failed| failed.plan.is_none() || failed.plan.as_deref() == Some(request.plan.as_str()));
         let waiting = match &failed {
-            Some(failed) => Verdict::RestartFailed(failed.why.clone()),
+            Some(failed) => Failure::Restart.because(failed.why.clone()),
             None => Verdict::RestartPending,
         };
         let (outcome, leave_given_at) = match leave {
             Leave::FilesOnly => {
                 facts.verdict = match StateDir::open(writer) {
                     Ok(state) => place::place_edit(&state, &look.plan, place::Daemon::Runs),
-                    Err(error) => Verdict::ApplyFailed(error.to_string()),
+                    Err(error) => Failure::Apply.because(error.to_string()),
                 };
                 self.look = None;
                 return;
@@ -85,7 +84,7 @@ impl Node {
             Ok(outcome) => self.conclude(&outcome, plan, due, leave_given_at, metrics, facts).await,
             Err(error) => {
                 self.unsettled = true;
-                facts.verdict = Verdict::RestartFailed(error.to_string());
+                facts.verdict = Failure::Restart.because(error.to_string());
             }
         }
     }
@@ -145,9 +144,9 @@ impl Node {
                 Verdict::RestartPending
             }
             Outcome::NotApproved { .. } | Outcome::Abandoned => Verdict::RestartPending,
-            Outcome::Refused { why } | Outcome::NotEffective { why } => Verdict::RestartFailed(why.clone()),
+            Outcome::Refused { why } | Outcome::NotEffective { why } => Failure::Restart.because(why.clone()),
             Outcome::RolledBack { why, still_down, .. } => {
-                Verdict::RestartFailed(rolled_back(why, still_down.as_deref()))
+                Failure::Restart.because(rolled_back(why, still_down.as_deref()))
             }
         };
     }

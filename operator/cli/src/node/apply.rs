@@ -204,14 +204,7 @@ fn errors(facts: &Facts, no_restart: bool) -> Vec<String> {
              again when that has ended"
                 .to_owned(),
         ),
-        Verdict::RestartFailed(why)
-        | Verdict::Unsupported(why)
-        | Verdict::ConfigBroken(why)
-        | Verdict::ApplyFailed(why)
-        | Verdict::ProofFailed(why)
-        | Verdict::ObserveFailed(why)
-        | Verdict::BundleUnknown(why)
-        | Verdict::Restored(why) => errors.push(why.clone()),
+        Verdict::Failed(_, why) | Verdict::Restored(why) => errors.push(why.clone()),
         Verdict::DryRun => errors.push("nothing was touched: the objects ask for a dry run".to_owned()),
     }
     errors

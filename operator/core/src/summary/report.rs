@@ -70,12 +70,11 @@ pub enum Health {
     NotProbed,
 }
 
-const FAILURES: [&str; 8] = [
+const FAILURES: [&str; 7] = [
     reason::RESTART_FAILED,
     reason::UNSUPPORTED,
     reason::CONFIG_BROKEN,
     reason::APPLY_FAILED,
-    reason::PROOF_FAILED,
     reason::OBSERVE_FAILED,
     reason::BUNDLE_UNKNOWN,
     reason::SHARED,
