@@ -19,6 +19,7 @@ const SCENARIOS: &[Scenario] = &[
     ("files_are_for_the_oldest_containerd", |cluster| with_before(cluster, scenarios::oldest_decides)),
     ("an_object_for_one_node_alone_is_not_claimed", |cluster| with_before(cluster, scenarios::one_node_alone)),
     ("another_takes_over_when_the_writer_dies", |cluster| with_before(cluster, scenarios::takeover)),
+    ("old_tables_are_not_carried_over", |cluster| with_before(cluster, scenarios::old_tables)),
     ("an_idle_directory_is_not_written", |cluster| with_before(cluster, scenarios::idle)),
     ("uninstall_leaves_the_directory_as_it_was", |cluster| with_before(cluster, scenarios::uninstall)),
 ];

@@ -111,6 +111,27 @@ pub fn takeover(cluster: &Cluster, _: &Before) -> Result<()> {
     cluster.no_restart_since(&settled)
 }
 
+/// Old registry tables of one node would become mirrors of all: they stay where they are, and the node says so.
+pub fn old_tables(cluster: &Cluster, _: &Before) -> Result<()> {
+    const FILE: &str = "/etc/containerd/config.toml";
+    let (writer, other) = roles(cluster)?;
+    let ours = String::from_utf8(other.read(FILE)?)?;
+    let key = ours.lines().find(|line| line.trim_start().starts_with("config_path")).context("no config_path")?;
+    let old = ours.replace(key, "mirrors = { 'quay.io' = { endpoint = ['https://old.example'] } }");
+    let started_with = |content: &str| {
+        other.write(FILE, content)?;
+        other.run(["systemctl", "restart", "containerd"])
+    };
+    started_with(&old)?;
+    let said = cluster.condition(other.name(), "Ready", PATIENCE, |said| said.reason == "Unsupported")?;
+    ensure!(said.message.contains(writer.name()) && said.message.contains(FILE), "{}", said.message);
+    ensure!(old.as_bytes() == other.read(FILE)?, "{FILE} of {} was changed", other.name());
+    ensure!(cluster.hosts(other, "quay.io")?.is_none(), "the old tables were carried over");
+    started_with(&ours)?;
+    stands_by(cluster, other, writer)?;
+    cluster.programmed("docker-hub", "2/2", PATIENCE)
+}
+
 /// Looks come at least every half a minute; a change in the directory would be seen by its time.
 pub fn idle(cluster: &Cluster, _: &Before) -> Result<()> {
     cluster.programmed("docker-hub", "2/2", PATIENCE)?;
