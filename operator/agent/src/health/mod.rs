@@ -202,7 +202,7 @@ async fn probe(target: &Target, trust: &HostTrust) -> Probed {
     };
     let answer = ask(&question, &tls).await;
     let (seen, wants_token) = match &answer.outcome {
-        Outcome::Answered { wants_token, .. } => (Seen::Answer, Some(*wants_token)),
+        Outcome::Answered(reply) => (Seen::Answer, Some(reply.challenge.is_some())),
         Outcome::Failed(failure) => (Seen::Failure(failure.to_string()), None),
         Outcome::Silent(_) => (Seen::Silence(answer.outcome.sentence(LIMIT)), None),
     };

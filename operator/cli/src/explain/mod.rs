@@ -92,7 +92,7 @@ pub async fn run(args: &ExplainArgs, out: &mut impl Write) -> anyhow::Result<Exi
         let trust = source.trust().context("the host's trusted certificates could not be read")?;
         let mut answers = Vec::with_capacity(report.explanation.attempts.len());
         for attempt in &report.explanation.attempts {
-            answers.push(probe::ask(attempt, &source, &trust, Duration::from_secs(*probe_timeout)).await);
+            answers.push(probe::ask(attempt, image, &source, &trust, Duration::from_secs(*probe_timeout)).await);
         }
         report.served_by =
             report.explanation.attempts.iter().zip(&answers).find_map(|(attempt, answer)| match attempt.order {

@@ -1,10 +1,14 @@
-//! Asks a host what containerd would ask it.
+//! Asks a host what containerd would ask it, up to the manifest.
 
 use std::{path::Path, time::Duration};
 
-use registry_mirror_core::{explain::Attempt, sensitive::Sensitive};
+use registry_mirror_core::{
+    bundle::Header,
+    explain::{Attempt, ImageReference},
+    sensitive::Sensitive,
+};
 use registry_mirror_host::probe::{
-    self, Answer, ClientIdentity, HostTrust, Method, Outcome, Question, Stage, TlsSettings,
+    ClientIdentity, Credentials, HostTrust, Method, Outcome, Question, Resolved, Stage, TlsSettings, Token, resolve,
 };
 use serde::Serialize;
 
@@ -31,7 +35,13 @@ pub struct Probed {
 }
 
 /// Asks one host.
-pub async fn ask(attempt: &Attempt, source: &Source, trust: &HostTrust, limit: Duration) -> Probed {
+pub async fn ask(
+    attempt: &Attempt,
+    image: &ImageReference,
+    source: &Source,
+    trust: &HostTrust,
+    limit: Duration,
+) -> Probed {
     let failed = |answer: String| Probed { answer, status: None, milliseconds: 0, serves: false };
     let tls = match settings(attempt, source) {
         Ok(settings) => settings,
@@ -41,48 +51,75 @@ pub async fn ask(attempt: &Attempt, source: &Source, trust: &HostTrust, limit: D
         Ok(tls) => tls,
         Err(error) => return failed(error.to_string()),
     };
-    let mut answer = match question(attempt, &attempt.url, limit) {
-        Ok(question) => probe::ask(&question, &tls).await,
+    let forwards = source.version.forwards_authorization_to_token_server();
+    let credentials = Credentials {
+        headers: if forwards { headers(attempt).collect() } else { Vec::new() },
+        repository: image.repository.clone(),
+    };
+    let mut resolved = match question(attempt, &attempt.url, limit) {
+        Ok(question) => resolve(&question, &credentials, &tls).await,
         Err(why) => return failed(why),
     };
     let mut remark = "";
-    let spoke_no_tls = matches!(&answer.outcome, Outcome::Failed(failure) if matches!(failure.stage, Stage::Handshake));
+    let spoke_no_tls =
+        matches!(&resolved.outcome, Outcome::Failed(failure) if matches!(failure.stage, Stage::Handshake));
     if attempt.https_first && spoke_no_tls {
         let plain = attempt.url.replacen("https://", "http://", 1);
         if let Ok(question) = question(attempt, &plain, limit) {
-            answer = probe::ask(&question, &tls).await;
+            resolved = resolve(&question, &credentials, &tls).await;
             remark = ", over plain http after HTTPS failed";
         }
     }
-    let Answer { outcome, took } = answer;
-    let (status, wants_token) = match &outcome {
-        Outcome::Answered { status, wants_token } => (Some(status.as_u16()), *wants_token),
-        Outcome::Failed(_) | Outcome::Silent(_) => (None, false),
+    let Resolved { outcome, took, token, redirected_to } = resolved;
+    let status = match &outcome {
+        Outcome::Answered(reply) => Some(reply.status.as_u16()),
+        Outcome::Failed(_) | Outcome::Silent(_) => None,
     };
+    let by_way = redirected_to.map(|host| format!(", redirected to {host}")).unwrap_or_default();
     let has_credentials = attempt.header_names.iter().any(|name| name == "Authorization");
-    let meaning = match (status, wants_token, has_credentials) {
-        (Some(401), true, true) => ": it wants a token of its token server for the credentials",
-        (Some(401), true, false) => ": it wants a token of its token server",
-        (Some(401), false, true) => ": it refuses the credentials",
-        (Some(401), false, false) => ": it asks for credentials",
-        (Some(404), ..) => ": it does not have the image",
-        _ => "",
-    };
+    let meaning = meaning(status, &token, has_credentials, forwards);
     Probed {
-        answer: format!("{}{meaning}{remark}", outcome.sentence(limit)),
+        answer: format!("{}{by_way}{meaning}{remark}", outcome.sentence(limit)),
         status,
         milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         serves: status.is_some_and(|status| (200..300).contains(&status)),
     }
 }
 
+/// What an answer means to the person who asks.
+fn meaning(status: Option<u16>, token: &Token, has_credentials: bool, forwards: bool) -> String {
+    match (status, token) {
+        (_, Token::NotGiven(error)) => format!(": {error}"),
+        (Some(200..300), Token::Given { server }) => format!(", with a token of {server}"),
+        (Some(401 | 403), Token::Given { server }) if has_credentials && !forwards => format!(
+            ": the token of {server} is nobody's, for this containerd does not forward the credentials to a token \
+             server"
+        ),
+        (Some(401 | 403), Token::Given { server }) if has_credentials => {
+            format!(": the token of {server} does not give these credentials the right to pull it")
+        }
+        (Some(401 | 403), Token::Given { server }) => {
+            format!(": the token of {server} is for public images, and no credentials are configured")
+        }
+        (Some(401), Token::NotWanted) if has_credentials => ": it refuses the credentials".to_owned(),
+        (Some(401), Token::NotWanted) => ": it asks for credentials".to_owned(),
+        (Some(404), _) => ": it does not have the image".to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn headers(attempt: &Attempt) -> impl Iterator<Item = (String, Sensitive)> {
+    let pairs = |header: &Header| -> Vec<_> {
+        header.values.iter().map(|value| (header.name.clone(), value.clone())).collect()
+    };
+    attempt.headers.iter().flat_map(pairs)
+}
+
 fn question(attempt: &Attempt, url: &str, limit: Duration) -> Result<Question, String> {
     let url = url.parse().map_err(|error| format!("`{url}` is no url: {error}"))?;
-    let mut headers = vec![("Accept".to_owned(), Sensitive::new(ACCEPT.to_owned()))];
-    for header in &attempt.headers {
-        headers.extend(header.values.iter().map(|value| (header.name.clone(), value.clone())));
-    }
-    Ok(Question { url, method: Method::HEAD, headers, limit })
+    let mut sent = vec![("Accept".to_owned(), Sensitive::new(ACCEPT.to_owned()))];
+    sent.extend(headers(attempt));
+    Ok(Question { url, method: Method::HEAD, headers: sent, limit })
 }
 
 fn settings(attempt: &Attempt, source: &Source) -> Result<TlsSettings, String> {

@@ -4,13 +4,15 @@
 //! nothing, and pays that price again for each request (`core/remotes/docker/config`, 1.5 to 2.4). An HTTP error costs
 //! it nothing: it moves on at once.
 
+mod challenge;
+mod resolve;
 mod tls;
 mod trust;
 
 use std::{error::Error, io, pin::pin, sync::Arc, time::Duration};
 
-use http_body_util::Empty;
-use hyper::{HeaderMap, Request, StatusCode, body::Bytes, client::conn::http1, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use registry_mirror_core::sensitive::Sensitive;
 use rustls::{AlertDescription, pki_types::ServerName};
@@ -23,7 +25,9 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use url::Url;
 
+pub use challenge::Challenge;
 pub use hyper::Method;
+pub use resolve::{Credentials, Resolved, Token, TokenError, resolve};
 pub use rustls::ClientConfig as TlsConfig;
 pub use tls::{ClientIdentity, TlsError, TlsSettings};
 pub use trust::HostTrust;
@@ -54,16 +58,22 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The server spoke HTTP; any status is an answer.
-    Answered {
-        /// The status.
-        status: StatusCode,
-        /// It sends its clients to a token server (RFC 6750, `WWW-Authenticate: Bearer`).
-        wants_token: bool,
-    },
+    Answered(Reply),
     /// It failed at once: refused, no such name, a certificate that is not trusted. containerd moves on.
     Failed(Failure),
     /// Nothing came within the limit. containerd waits.
     Silent(Stage),
+}
+
+/// An HTTP answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The server sends its clients to a token server.
+    pub challenge: Option<Challenge>,
+    /// Where it sends them with a redirect.
+    pub location: Option<String>,
 }
 
 /// Why a question failed.
@@ -101,7 +111,7 @@ impl Outcome {
     #[must_use]
     pub fn sentence(&self, limit: Duration) -> String {
         match self {
-            Self::Answered { status, .. } => format!("answers {status}"),
+            Self::Answered(Reply { status, .. }) => format!("answers {status}"),
             Self::Failed(failure) => failure.to_string(),
             Self::Silent(stage) => format!("{stage}: nothing came within {} s", limit.as_secs()),
         }
@@ -111,25 +121,35 @@ impl Outcome {
 /// Asks. `tls` is for https urls.
 pub async fn ask(question: &Question, tls: &Arc<TlsConfig>) -> Answer {
     let started = Instant::now();
-    let deadline = started + question.limit;
-    let outcome = match attempt(question, tls, deadline).await {
-        Ok((status, wants_token)) => Outcome::Answered { status, wants_token },
-        Err(End::Failed(failure)) => Outcome::Failed(failure),
-        Err(End::Silent(stage)) => Outcome::Silent(stage),
+    let outcome = match attempt(question, tls, 0).await {
+        Ok((reply, _)) => Outcome::Answered(reply),
+        Err(end) => end.into(),
     };
     Answer { outcome, took: started.elapsed() }
 }
 
+#[derive(Debug)]
 enum End {
     Failed(Failure),
     Silent(Stage),
+}
+
+impl From<End> for Outcome {
+    fn from(end: End) -> Self {
+        match end {
+            End::Failed(failure) => Self::Failed(failure),
+            End::Silent(stage) => Self::Silent(stage),
+        }
+    }
 }
 
 fn failed(stage: Stage, why: &impl ToString) -> End {
     End::Failed(Failure { stage, why: why.to_string() })
 }
 
-async fn attempt(question: &Question, tls: &Arc<TlsConfig>, deadline: Instant) -> Result<(StatusCode, bool), End> {
+/// One exchange, with this many bytes of the answer's body at the most.
+async fn attempt(question: &Question, tls: &Arc<TlsConfig>, body: usize) -> Result<(Reply, Bytes), End> {
+    let deadline = Instant::now() + question.limit;
     let Some(host) = question.url.host_str() else {
         return Err(failed(Stage::Connect, &"the url has no host"));
     };
@@ -141,14 +161,14 @@ async fn attempt(question: &Question, tls: &Arc<TlsConfig>, deadline: Instant) -
         .map_err(|_| End::Silent(Stage::Connect))?
         .map_err(|error| connect_end(&error))?;
     if question.url.scheme() == "http" {
-        return exchange(question, stream, deadline).await;
+        return exchange(question, stream, deadline, body).await;
     }
     let name = ServerName::try_from(bare.to_owned()).map_err(|error| failed(Stage::Handshake, &error))?;
     let stream = timeout_at(deadline, TlsConnector::from(Arc::clone(tls)).connect(name, stream))
         .await
         .map_err(|_| End::Silent(Stage::Handshake))?
         .map_err(|error| failed(Stage::Handshake, &error))?;
-    exchange(question, stream, deadline).await
+    exchange(question, stream, deadline, body).await
 }
 
 /// The kernel's own time-out is as silent as ours.
@@ -163,31 +183,33 @@ async fn exchange(
     question: &Question,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     deadline: Instant,
-) -> Result<(StatusCode, bool), End> {
+    body: usize,
+) -> Result<(Reply, Bytes), End> {
     let request = request(question).map_err(|error| failed(Stage::Request, &error))?;
     let talk = async {
         let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
         let mut connection = pin!(connection);
-        let mut response = pin!(sender.send_request(request));
-        let response = tokio::select! {
+        let mut answer = pin!(async {
+            let (head, rest) = sender.send_request(request).await?.into_parts();
+            let rest = match body {
+                0 => Bytes::new(),
+                most => Limited::new(rest, most).collect().await?.to_bytes(),
+            };
+            Ok((head, rest))
+        });
+        tokio::select! {
             biased;
-            response = &mut response => response,
+            answer = &mut answer => answer,
             // It may end before the answer is taken from it, and the answer is there all the same.
-            _ = &mut connection => response.await,
-        };
-        response.map(|response| (response.status(), wants_token(response.headers())))
+            _ = &mut connection => answer.await,
+        }
     };
-    timeout_at(deadline, talk)
+    let (head, body) = timeout_at(deadline, talk)
         .await
         .map_err(|_| End::Silent(Stage::Request))?
-        .map_err(|error| failed(Stage::Request, &innermost(&error)))
-}
-
-fn wants_token(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::WWW_AUTHENTICATE)
-        .iter()
-        .any(|challenge| challenge.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer")))
+        .map_err(|error: Box<dyn Error + Send + Sync>| failed(Stage::Request, &innermost(&*error)))?;
+    let location = head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Ok((Reply { status: head.status, challenge: Challenge::of(&head.headers), location }, body))
 }
 
 /// hyper says "connection error" and keeps what happened to itself.

@@ -45,11 +45,15 @@ async fn listener(answer: &'static [u8]) -> SocketAddr {
     address
 }
 
+fn unauthorized(challenge: Option<Challenge>) -> Outcome {
+    Outcome::Answered(Reply { status: StatusCode::UNAUTHORIZED, challenge, location: None })
+}
+
 #[tokio::test]
 async fn any_status_is_an_answer() {
     let address = listener(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await;
     let outcome = outcome(&format!("http://{address}/v2/")).await;
-    assert_eq!(outcome, Outcome::Answered { status: StatusCode::UNAUTHORIZED, wants_token: false });
+    assert_eq!(outcome, unauthorized(None));
     assert!(!outcome.makes_containerd_wait());
 }
 
@@ -58,10 +62,10 @@ async fn a_registry_with_a_token_server_is_known_by_its_challenge() {
     let answer =
         b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer realm=\"https://t/\"\r\ncontent-length: 0\r\n\r\n";
     let token = outcome(&format!("http://{}/v2/", listener(answer).await)).await;
-    assert_eq!(token, Outcome::Answered { status: StatusCode::UNAUTHORIZED, wants_token: true });
+    assert_eq!(token, unauthorized(Some(Challenge { realm: Some("https://t/".to_owned()), ..Challenge::default() })));
     let answer = b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"x\"\r\ncontent-length: 0\r\n\r\n";
     let basic = outcome(&format!("http://{}/v2/", listener(answer).await)).await;
-    assert_eq!(basic, Outcome::Answered { status: StatusCode::UNAUTHORIZED, wants_token: false });
+    assert_eq!(basic, unauthorized(None));
 }
 
 /// "connection error" is all that hyper says by itself.

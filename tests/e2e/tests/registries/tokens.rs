@@ -68,6 +68,12 @@ fn said(cluster: &Cluster) -> Result<()> {
         if forwards(node) {
             let found = condition(&cluster.node_mirror(node.name())?, "CredentialsUnusable");
             ensure!(found.is_none(), "{} says {found:?}", node.name());
+            let (serves, text) = explain(cluster, node)?;
+            ensure!(
+                serves && text.contains("200 OK, with a token of https://") && text.contains("Served by 1."),
+                "explain on {}:\n{text}",
+                node.name()
+            );
             continue;
         }
         let said = cluster.condition(node.name(), "CredentialsUnusable", run::PATIENCE, |found| {
@@ -82,8 +88,17 @@ fn said(cluster: &Cluster) -> Result<()> {
             node.name(),
             said.message
         );
-        let (serves, text) = run::explain(cluster, node, &format!("{REGISTRY}/{REPOSITORY}:{}", run::tag()))?;
-        ensure!(serves && text.contains("401") && text.contains("token"), "explain on {}:\n{text}", node.name());
+        let (serves, text) = explain(cluster, node)?;
+        ensure!(
+            serves && text.contains("401") && text.contains("token") && text.contains("Served by 2."),
+            "explain on {}:\n{text}",
+            node.name()
+        );
+        eprintln!("explain on {}:\n{text}", node.name());
     }
     Ok(())
+}
+
+fn explain(cluster: &Cluster, node: &Node) -> Result<(bool, String)> {
+    run::explain(cluster, node, &format!("{REGISTRY}/{REPOSITORY}:{}", run::tag()))
 }
