@@ -13,6 +13,7 @@ use registry_mirror_core::{
     explain::{Configured, Explanation, ImageReference, RegistryDirectory, directories},
     observed::Observed,
     plan::config::DEFAULT_DIRECTORY,
+    proxy::Environment,
     select::select,
 };
 use registry_mirror_host::{
@@ -31,6 +32,8 @@ pub struct Source {
     /// What it reads for the image's registry.
     pub configured: Configured,
     files: Files,
+    /// Of the daemon that runs.
+    environment: Environment,
     notes: Vec<String>,
 }
 
@@ -44,8 +47,8 @@ impl Source {
     /// The files below `root`.
     pub async fn host(root: &Path, version: Option<Version>, image: &ImageReference) -> anyhow::Result<Self> {
         let root = HostRoot::open(root)?;
-        let observed = match version {
-            Some(version) => observe::offline(&root, version, None)?,
+        let (observed, environment) = match version {
+            Some(version) => (observe::offline(&root, version, None)?, Environment::default()),
             None => {
                 let systemd = Systemd::new(root.path());
                 let live = observe::live(&root, &systemd, None).await.with_context(|| {
@@ -54,12 +57,13 @@ impl Source {
                         root.path().display()
                     )
                 })?;
-                live.observed
+                let environment = live.process.map(|pid| observe::proxy::environment_of(&root, pid)).transpose()?;
+                (live.observed, environment.flatten().unwrap_or_default())
             }
         };
         let version = observed.containerd;
         let configured = configured(&root, &observed, image)?;
-        Ok(Self { version, configured, files: Files::Host(root), notes: Vec::new() })
+        Ok(Self { version, configured, files: Files::Host(root), environment, notes: Vec::new() })
     }
 
     /// What an agent would write for these objects.
@@ -83,7 +87,8 @@ impl Source {
             rendered.extend(wanted.registry.certificates.iter().map(|(name, pem)| (path.join(name), pem.clone())));
             configured = Configured::Directory(RegistryDirectory { path, hosts_toml: Some(wanted.registry.file()) });
         }
-        Ok(Self { version, configured, files: Files::Rendered(rendered), notes })
+        let environment = Environment::default();
+        Ok(Self { version, configured, files: Files::Rendered(rendered), environment, notes })
     }
 
     /// A file that hosts.toml names.
@@ -113,7 +118,22 @@ impl Source {
         let missing = explanation.certificate_files().collect::<BTreeSet<_>>().into_iter().filter_map(|path| {
             self.read(path).err().map(|why| format!("{why}: every pull from {} fails", explanation.registry))
         });
-        self.notes.iter().cloned().chain(missing).collect()
+        self.notes.iter().cloned().chain(missing).chain(self.proxied(explanation)).collect()
+    }
+
+    /// The probe goes straight, and so may fail where containerd does not.
+    fn proxied(&self, explanation: &Explanation) -> Option<String> {
+        let urls = explanation.attempts.iter().map(|attempt| attempt.url.as_str());
+        let origins: BTreeSet<String> = urls
+            .filter(|url| self.environment.proxies(url))
+            .map(|url| url.split('/').take(3).collect::<Vec<_>>().join("/"))
+            .collect();
+        (!origins.is_empty()).then(|| {
+            format!(
+                "containerd reaches {} through its forward proxy; --probe asks without it",
+                origins.into_iter().collect::<Vec<_>>().join(", ")
+            )
+        })
     }
 }
 

@@ -50,6 +50,8 @@ pub fn one_restart_for_both(cluster: &Cluster) -> Result<()> {
             "the proxy was not asked for {target}: {asked:?}"
         );
     }
+    let said = cluster.must(&["explain", "docker.io/library/through:1", "--node", node.name()])?;
+    ensure!(said.contains("http://mirror.testbed.internal:5000, https://registry-1.docker.io through its"), "{said}");
     let now = cluster.witnesses()?;
     cluster.apply(&RegistryMirror::new("docker-hub", "docker.io", &[MIRROR2]))?;
     cluster.files("docker.io", Some(&[MIRROR2]), PATIENCE)?;
