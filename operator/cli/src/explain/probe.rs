@@ -92,14 +92,14 @@ fn meaning(status: Option<u16>, token: &Token, has_credentials: bool, forwards: 
         (_, Token::NotGiven(error)) => format!(": {error}"),
         (Some(200..300), Token::Given { server }) => format!(", with a token of {server}"),
         (Some(401 | 403), Token::Given { server }) if has_credentials && !forwards => format!(
-            ": the token of {server} is nobody's, for this containerd does not forward the credentials to a token \
-             server"
+            ", also with a token of {server}: this containerd does not forward the credentials to a token server"
         ),
+        // A registry does not tell those who may not pull an image whether it exists.
         (Some(401 | 403), Token::Given { server }) if has_credentials => {
-            format!(": the token of {server} does not give these credentials the right to pull it")
+            format!(", also with a token of {server}: the credentials may not pull the image, or it does not exist")
         }
         (Some(401 | 403), Token::Given { server }) => {
-            format!(": the token of {server} is for public images, and no credentials are configured")
+            format!(", also with a token of {server}: the image is private, or does not exist")
         }
         (Some(401), Token::NotWanted) if has_credentials => ": it refuses the credentials".to_owned(),
         (Some(401), Token::NotWanted) => ": it asks for credentials".to_owned(),
@@ -141,4 +141,29 @@ fn settings(attempt: &Attempt, source: &Source) -> Result<TlsSettings, String> {
         None => None,
     };
     Ok(TlsSettings { skip_verify: attempt.skip_verify, ca: (!attempt.ca.is_empty()).then_some(ca), client })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_what_it_means() {
+        let given = Token::Given { server: "https://auth.example/token".to_owned() };
+        let lines: Vec<String> = [
+            (Some(200), &Token::NotWanted, false, true),
+            (Some(200), &given, true, true),
+            (Some(401), &given, true, false),
+            (Some(401), &given, true, true),
+            (Some(401), &given, false, true),
+            (Some(401), &Token::NotWanted, true, true),
+            (Some(401), &Token::NotWanted, false, true),
+            (Some(404), &given, true, true),
+            (None, &Token::NotWanted, true, true),
+        ]
+        .into_iter()
+        .map(|(status, token, has_credentials, forwards)| meaning(status, token, has_credentials, forwards))
+        .collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
 }
