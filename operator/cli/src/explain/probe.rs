@@ -8,7 +8,7 @@ use registry_mirror_core::{
     sensitive::Sensitive,
 };
 use registry_mirror_host::probe::{
-    ClientIdentity, Credentials, HostTrust, Method, Outcome, Question, Resolved, Stage, TlsSettings, Token, resolve,
+    ClientIdentity, HostTrust, Method, Outcome, Question, Resolved, Stage, TlsSettings, Token, TokenRequest, resolve,
 };
 use serde::Serialize;
 
@@ -52,12 +52,12 @@ pub async fn ask(
         Err(error) => return failed(error.to_string()),
     };
     let forwards = source.version.forwards_authorization_to_token_server();
-    let credentials = Credentials {
+    let request = TokenRequest {
         headers: if forwards { headers(attempt).collect() } else { Vec::new() },
         repository: image.repository.clone(),
     };
     let mut resolved = match question(attempt, &attempt.url, limit) {
-        Ok(question) => resolve(&question, &credentials, &tls).await,
+        Ok(question) => resolve(&question, &request, &tls).await,
         Err(why) => return failed(why),
     };
     let mut remark = "";
@@ -66,7 +66,7 @@ pub async fn ask(
     if attempt.https_first && spoke_no_tls {
         let plain = attempt.url.replacen("https://", "http://", 1);
         if let Ok(question) = question(attempt, &plain, limit) {
-            resolved = resolve(&question, &credentials, &tls).await;
+            resolved = resolve(&question, &request, &tls).await;
             remark = ", over plain http after HTTPS failed";
         }
     }

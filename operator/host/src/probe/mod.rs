@@ -27,7 +27,7 @@ use url::Url;
 
 pub use challenge::Challenge;
 pub use hyper::Method;
-pub use resolve::{Credentials, Resolved, Token, TokenError, resolve};
+pub use resolve::{Resolved, Token, TokenError, TokenRequest, resolve};
 pub use rustls::ClientConfig as TlsConfig;
 pub use tls::{ClientIdentity, TlsError, TlsSettings};
 pub use trust::HostTrust;

@@ -15,9 +15,9 @@ const MAX_REDIRECTS: usize = 10;
 /// A token server's answer is a few kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// Who asks for a token.
+/// What a token is asked for with.
 #[derive(Debug, Clone, Default)]
-pub struct Credentials {
+pub struct TokenRequest {
     /// Sent to the token server: the host's headers from containerd 2.1 on, none before.
     pub headers: Vec<(String, Sensitive)>,
     /// The image's repository, for which containerd always wants the right to pull.
@@ -82,7 +82,7 @@ pub enum TokenError {
 }
 
 /// Asks until there is an answer that counts. Each request has the question's limit.
-pub async fn resolve(question: &Question, credentials: &Credentials, tls: &Arc<TlsConfig>) -> Resolved {
+pub async fn resolve(question: &Question, request: &TokenRequest, tls: &Arc<TlsConfig>) -> Resolved {
     let (first, last) = follow(question.clone(), tls).await;
     let mut took = first.took;
     let wanted = match &first.outcome {
@@ -94,7 +94,7 @@ pub async fn resolve(question: &Question, credentials: &Credentials, tls: &Arc<T
             return Resolved { outcome: first.outcome, took, token: Token::NotWanted, redirected_to };
         }
     };
-    let (given, spent) = fetch(&wanted, credentials, question.limit, tls).await;
+    let (given, spent) = fetch(&wanted, request, question.limit, tls).await;
     took += spent;
     let (server, token) = match given {
         Ok(given) => given,
@@ -161,7 +161,7 @@ struct TokenAnswer {
 /// Asks the token server (`FetchToken`, with GET, as containerd does without a pod's pull secret).
 async fn fetch(
     challenge: &Challenge,
-    credentials: &Credentials,
+    request: &TokenRequest,
     limit: Duration,
     tls: &Arc<TlsConfig>,
 ) -> (Result<(String, Sensitive), TokenError>, Duration) {
@@ -176,13 +176,13 @@ async fn fetch(
         shown.set_query(None);
         shown.to_string()
     };
-    let own = format!("repository:{}:pull", credentials.repository);
+    let own = format!("repository:{}:pull", request.repository);
     let scopes: BTreeSet<&str> =
         scope.iter().flat_map(|scope| scope.split_whitespace()).chain([own.as_str()]).collect();
     url.query_pairs_mut()
         .extend_pairs(service.iter().map(|service| ("service", service.as_str())))
         .extend_pairs(scopes.into_iter().map(|scope| ("scope", scope)));
-    let question = Question { url, method: Method::GET, headers: credentials.headers.clone(), limit };
+    let question = Question { url, method: Method::GET, headers: request.headers.clone(), limit };
     let got = match attempt(&question, tls, MAX_ANSWER).await {
         Err(end) => Err(TokenError::Unreachable { server, why: Outcome::from(end).sentence(limit) }),
         Ok((Reply { status, .. }, _)) if !status.is_success() => Err(TokenError::Refused { server, status }),
@@ -226,7 +226,7 @@ mod tests {
         format!("HTTP/1.1 {status}\r\n{header}content-length: {}\r\n\r\n{body}", body.len())
     }
 
-    async fn resolved(address: SocketAddr, credentials: &Credentials) -> Resolved {
+    async fn resolved(address: SocketAddr, request: &TokenRequest) -> Resolved {
         let question = Question {
             url: format!("http://{address}/v2/a/b/manifests/1?ns=docker.io").parse().expect("a url"),
             method: Method::HEAD,
@@ -234,7 +234,7 @@ mod tests {
             limit: Duration::from_secs(2),
         };
         let tls = TlsSettings::default().client_config(&HostTrust::nobody()).expect("plain settings");
-        resolve(&question, credentials, &tls).await
+        resolve(&question, request, &tls).await
     }
 
     fn registry_with_tokens(address: SocketAddr, head: &str) -> String {
@@ -266,11 +266,11 @@ mod tests {
         let address = server(registry_with_tokens).await;
         let given = Token::Given { server: format!("http://{address}/token") };
         let headers = vec![("Authorization".to_owned(), Sensitive::new("Basic eA==".to_owned()))];
-        let mut credentials = Credentials { headers, repository: "a/b".to_owned() };
-        let with = resolved(address, &credentials).await;
+        let mut request = TokenRequest { headers, repository: "a/b".to_owned() };
+        let with = resolved(address, &request).await;
         assert_eq!((status(&with), &with.token), (Some(200), &given));
-        credentials.headers.clear();
-        let without = resolved(address, &credentials).await;
+        request.headers.clear();
+        let without = resolved(address, &request).await;
         assert_eq!((status(&without), &without.token), (Some(401), &given));
     }
 
@@ -281,7 +281,7 @@ mod tests {
             false => registry_with_tokens(address, head),
         })
         .await;
-        let found = resolved(address, &Credentials::default()).await;
+        let found = resolved(address, &TokenRequest::default()).await;
         let Token::NotGiven(error) = found.token else { panic!("{found:?}") };
         assert_eq!(error.to_string(), format!("its token server http://{address}/token answers 403 Forbidden"));
     }
@@ -295,13 +295,13 @@ mod tests {
         .await;
         let location = format!("location: http://localhost:{}/there\r\n", other.port());
         let first = server(move |_, _| reply("307 Temporary Redirect", &location, "")).await;
-        let found = resolved(first, &Credentials::default()).await;
+        let found = resolved(first, &TokenRequest::default()).await;
         assert_eq!((status(&found), found.redirected_to.as_deref()), (Some(200), Some("localhost")));
     }
 
     #[tokio::test]
     async fn redirects_in_a_circle_end() {
         let address = server(|_, _| reply("302 Found", "location: /again\r\n", "")).await;
-        assert_eq!(status(&resolved(address, &Credentials::default()).await), Some(302));
+        assert_eq!(status(&resolved(address, &TokenRequest::default()).await), Some(302));
     }
 }
