@@ -8,7 +8,8 @@ use registry_mirror_core::{
     sensitive::Sensitive,
 };
 use registry_mirror_host::probe::{
-    ClientIdentity, HostTrust, Method, Outcome, Question, Resolved, Stage, TlsSettings, Token, TokenRequest, resolve,
+    ClientIdentity, HostTrust, Method, Outcome, Question, Resolved, Stage, TlsSettings, Token, TokenError,
+    TokenRequest, resolve,
 };
 use serde::Serialize;
 
@@ -89,6 +90,9 @@ pub async fn ask(
 /// What an answer means to the person who asks.
 fn meaning(status: Option<u16>, token: &Token, has_credentials: bool, forwards: bool) -> String {
     match (status, token) {
+        (_, Token::NotGiven(error @ TokenError::Refused { .. })) if has_credentials && !forwards => {
+            format!(": {error}, for this containerd does not forward the credentials to it")
+        }
         (_, Token::NotGiven(error)) => format!(": {error}"),
         (Some(200..300), Token::Given { server }) => format!(", with a token of {server}"),
         (Some(401 | 403), Token::Given { server }) if has_credentials && !forwards => format!(
@@ -145,10 +149,14 @@ fn settings(attempt: &Attempt, source: &Source) -> Result<TlsSettings, String> {
 
 #[cfg(test)]
 mod tests {
+    use registry_mirror_host::probe::StatusCode;
+
     use super::*;
 
     #[test]
     fn an_answer_says_what_it_means() {
+        let server = "https://auth.example/token".to_owned();
+        let refused = Token::NotGiven(TokenError::Refused { server, status: StatusCode::UNAUTHORIZED });
         let given = Token::Given { server: "https://auth.example/token".to_owned() };
         let lines: Vec<String> = [
             (Some(200), &Token::NotWanted, false, true),
@@ -156,6 +164,8 @@ mod tests {
             (Some(401), &given, true, false),
             (Some(401), &given, true, true),
             (Some(401), &given, false, true),
+            (Some(401), &refused, true, false),
+            (Some(401), &refused, true, true),
             (Some(401), &Token::NotWanted, true, true),
             (Some(401), &Token::NotWanted, false, true),
             (Some(404), &given, true, true),

@@ -12,7 +12,7 @@ mod trust;
 use std::{error::Error, io, pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
+use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use registry_mirror_core::sensitive::Sensitive;
 use rustls::{AlertDescription, pki_types::ServerName};
@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 use url::Url;
 
 pub use challenge::Challenge;
-pub use hyper::Method;
+pub use hyper::{Method, StatusCode};
 pub use resolve::{Resolved, Token, TokenError, TokenRequest, resolve};
 pub use rustls::ClientConfig as TlsConfig;
 pub use tls::{ClientIdentity, TlsError, TlsSettings};
