@@ -47,8 +47,10 @@ impl Source {
     /// The files below `root`.
     pub async fn host(root: &Path, version: Option<Version>, image: &ImageReference) -> anyhow::Result<Self> {
         let root = HostRoot::open(root)?;
-        let (observed, environment) = match version {
-            Some(version) => (observe::offline(&root, version, None)?, Environment::default()),
+        let mut notes = Vec::new();
+        let mut environment = Environment::default();
+        let observed = match version {
+            Some(version) => observe::offline(&root, version, None)?,
             None => {
                 let systemd = Systemd::new(root.path());
                 let live = observe::live(&root, &systemd, None).await.with_context(|| {
@@ -57,13 +59,16 @@ impl Source {
                         root.path().display()
                     )
                 })?;
-                let environment = live.process.map(|pid| observe::proxy::environment_of(&root, pid)).transpose()?;
-                (live.observed, environment.flatten().unwrap_or_default())
+                match live.process.map(|pid| observe::proxy::environment_of(&root, pid)).transpose() {
+                    Ok(found) => environment = found.flatten().unwrap_or_default(),
+                    Err(error) => notes.push(format!("whether containerd has a forward proxy is not known: {error}")),
+                }
+                live.observed
             }
         };
         let version = observed.containerd;
         let configured = configured(&root, &observed, image)?;
-        Ok(Self { version, configured, files: Files::Host(root), environment, notes: Vec::new() })
+        Ok(Self { version, configured, files: Files::Host(root), environment, notes })
     }
 
     /// What an agent would write for these objects.

@@ -1,12 +1,12 @@
 //! As little of a built-in object as the controller needs: a whole Node is large, for it lists the images that it has.
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::{borrow::Cow, marker::PhantomData};
 
 use kube::{Resource, core::ObjectMeta};
 use serde::Deserialize;
 
 /// Metadata and conditions of a `K`, and what `S` reads of its spec.
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(bound(deserialize = "S: Deserialize<'de> + Default"))]
 pub(super) struct Slim<K, S> {
     pub metadata: ObjectMeta,
@@ -35,20 +35,6 @@ impl<K, S> Slim<K, S> {
     /// Its condition Ready.
     pub fn is_ready(&self) -> bool {
         self.status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
-    }
-}
-
-impl<K, S: Clone> Clone for Slim<K, S> {
-    fn clone(&self) -> Self {
-        let Self { metadata, spec, status, kind } = self;
-        Self { metadata: metadata.clone(), spec: spec.clone(), status: status.clone(), kind: *kind }
-    }
-}
-
-impl<K, S: fmt::Debug> fmt::Debug for Slim<K, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { metadata, spec, status, kind: _ } = self;
-        f.debug_struct("Slim").field("metadata", metadata).field("spec", spec).field("status", status).finish()
     }
 }
 

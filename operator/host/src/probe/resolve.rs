@@ -6,6 +6,7 @@ use hyper::{Method, StatusCode};
 use registry_mirror_core::sensitive::Sensitive;
 use serde::Deserialize;
 use thiserror::Error as ThisError;
+use tokio::time::Instant;
 use url::Url;
 
 use super::{Answer, Challenge, Outcome, Question, Reply, TlsConfig, ask, attempt};
@@ -83,70 +84,58 @@ pub enum TokenError {
 
 /// Asks until there is an answer that counts. Each request has the question's limit.
 pub async fn resolve(question: &Question, request: &TokenRequest, tls: &Arc<TlsConfig>) -> Resolved {
-    let (first, last) = follow(question.clone(), tls).await;
-    let mut took = first.took;
-    let wanted = match &first.outcome {
-        Outcome::Answered(Reply { status: StatusCode::UNAUTHORIZED, challenge: Some(challenge), .. }) => {
-            challenge.clone()
-        }
-        Outcome::Answered(_) | Outcome::Failed(_) | Outcome::Silent(_) => {
-            let redirected_to = other_host(question, &last);
-            return Resolved { outcome: first.outcome, took, token: Token::NotWanted, redirected_to };
-        }
-    };
-    let (given, spent) = fetch(&wanted, request, question.limit, tls).await;
-    took += spent;
-    let (server, token) = match given {
-        Ok(given) => given,
-        Err(error) => {
-            let redirected_to = other_host(question, &last);
-            return Resolved { outcome: first.outcome, took, token: Token::NotGiven(error), redirected_to };
-        }
-    };
-    let mut asked = last;
-    asked.headers.retain(|(name, _)| !is_authorization(name));
-    asked.headers.push(("Authorization".to_owned(), Sensitive::new(format!("Bearer {}", token.reveal()))));
-    let (second, last) = follow(asked, tls).await;
-    Resolved {
-        outcome: second.outcome,
-        took: took + second.took,
-        token: Token::Given { server },
-        redirected_to: other_host(question, &last),
+    let started = Instant::now();
+    let (mut outcome, mut last) = follow(question.clone(), tls).await;
+    let mut token = Token::NotWanted;
+    if let Outcome::Answered(Reply { status: StatusCode::UNAUTHORIZED, challenge: Some(challenge), .. }) = &outcome {
+        token = match fetch(challenge, request, question.limit, tls).await {
+            Err(error) => Token::NotGiven(error),
+            Ok((server, given)) => {
+                last.headers.retain(|(name, _)| !is_authorization(name));
+                last.headers.push(("Authorization".to_owned(), Sensitive::new(format!("Bearer {}", given.reveal()))));
+                (outcome, last) = follow(last, tls).await;
+                Token::Given { server }
+            }
+        };
     }
+    let redirected_to = last.url.host_str().filter(|last| Some(*last) != question.url.host_str()).map(str::to_owned);
+    Resolved { outcome, took: started.elapsed(), token, redirected_to }
 }
 
 /// Asks, and asks wherever it is sent; returns the last question too.
-async fn follow(mut question: Question, tls: &Arc<TlsConfig>) -> (Answer, Question) {
-    let mut took = Duration::ZERO;
-    for _ in 0..MAX_REDIRECTS {
-        let answer = ask(&question, tls).await;
-        took += answer.took;
-        let Some(next) = redirect(&answer.outcome, &question.url) else {
-            return (Answer { took, ..answer }, question);
-        };
-        if next.host_str() != question.url.host_str() {
-            // Go's http client does the same.
+async fn follow(mut question: Question, tls: &Arc<TlsConfig>) -> (Outcome, Question) {
+    let first = question.url.host_str().unwrap_or_default().to_owned();
+    let mut left = MAX_REDIRECTS;
+    loop {
+        let Answer { outcome, took: _ } = ask(&question, tls).await;
+        match redirect(&outcome, &question.url) {
+            Some(next) if left > 0 => question.url = next,
+            _ => return (outcome, question),
+        }
+        left -= 1;
+        if !is_below(question.url.host_str().unwrap_or_default(), &first) {
             question.headers.retain(|(name, _)| !is_authorization(name));
         }
-        question.url = next;
     }
-    let answer = ask(&question, tls).await;
-    (Answer { took: took + answer.took, ..answer }, question)
+}
+
+/// Whether Go's http client hands `Authorization` on: to the host that it is for, and to those below it.
+fn is_below(host: &str, first: &str) -> bool {
+    host == first || host.strip_suffix(first).is_some_and(|rest| rest.ends_with('.'))
 }
 
 fn redirect(outcome: &Outcome, from: &Url) -> Option<Url> {
     let Outcome::Answered(Reply { status, location: Some(location), challenge: _ }) = outcome else { return None };
     let next = status.is_redirection().then(|| from.join(location).ok())??;
-    matches!(next.scheme(), "http" | "https").then_some(next)
+    speaks_http(&next).then_some(next)
+}
+
+fn speaks_http(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
 }
 
 fn is_authorization(header: &str) -> bool {
     header.eq_ignore_ascii_case("authorization")
-}
-
-fn other_host(asked: &Question, last: &Question) -> Option<String> {
-    let host = |question: &Question| question.url.host_str().map(str::to_owned);
-    host(last).filter(|last| Some(last) != host(asked).as_ref())
 }
 
 #[derive(Deserialize)]
@@ -164,18 +153,12 @@ async fn fetch(
     request: &TokenRequest,
     limit: Duration,
     tls: &Arc<TlsConfig>,
-) -> (Result<(String, Sensitive), TokenError>, Duration) {
+) -> Result<(String, Sensitive), TokenError> {
     let Challenge { realm, service, scope } = challenge;
-    let started = tokio::time::Instant::now();
-    let Some(mut url) = realm.as_deref().and_then(|realm| Url::parse(realm).ok()) else {
-        return (Err(TokenError::NoServer), Duration::ZERO);
-    };
-    url.set_fragment(None);
-    let server = {
-        let mut shown = url.clone();
-        shown.set_query(None);
-        shown.to_string()
-    };
+    let realm = realm.as_deref().and_then(|realm| Url::parse(realm).ok()).filter(speaks_http);
+    let mut url = realm.ok_or(TokenError::NoServer)?;
+    // Without what may be secret in a url.
+    let server = format!("{}{}", url.origin().ascii_serialization(), url.path());
     let own = format!("repository:{}:pull", request.repository);
     let scopes: BTreeSet<&str> =
         scope.iter().flat_map(|scope| scope.split_whitespace()).chain([own.as_str()]).collect();
@@ -183,7 +166,7 @@ async fn fetch(
         .extend_pairs(service.iter().map(|service| ("service", service.as_str())))
         .extend_pairs(scopes.into_iter().map(|scope| ("scope", scope)));
     let question = Question { url, method: Method::GET, headers: request.headers.clone(), limit };
-    let got = match attempt(&question, tls, MAX_ANSWER).await {
+    match attempt(&question, tls, MAX_ANSWER).await {
         Err(end) => Err(TokenError::Unreachable { server, why: Outcome::from(end).sentence(limit) }),
         Ok((Reply { status, .. }, _)) if !status.is_success() => Err(TokenError::Refused { server, status }),
         Ok((_, body)) => match serde_json::from_slice::<TokenAnswer>(&body) {
@@ -191,36 +174,15 @@ async fn fetch(
             Ok(TokenAnswer { token: found, .. }) if !found.is_empty() => Ok((server, Sensitive::new(found))),
             Ok(_) | Err(_) => Err(TokenError::Empty { server }),
         },
-    };
-    (got, started.elapsed())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
-
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
-    };
+    use std::net::SocketAddr;
 
     use super::*;
-    use crate::probe::{HostTrust, TlsSettings};
-
-    /// A server that answers each request by its head.
-    async fn server(answer: impl Fn(SocketAddr, &str) -> String + Send + 'static) -> SocketAddr {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback");
-        let address = listener.local_addr().expect("bound");
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = vec![0; 4096];
-                let read = stream.read(&mut request).await.unwrap_or(0);
-                let answer = answer(address, &String::from_utf8_lossy(&request[..read]));
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        });
-        address
-    }
+    use crate::probe::{HostTrust, TlsSettings, tests::server};
 
     fn reply(status: &str, header: &str, body: &str) -> String {
         format!("HTTP/1.1 {status}\r\n{header}content-length: {}\r\n\r\n{body}", body.len())
@@ -303,5 +265,19 @@ mod tests {
     async fn redirects_in_a_circle_end() {
         let address = server(|_, _| reply("302 Found", "location: /again\r\n", "")).await;
         assert_eq!(status(&resolved(address, &TokenRequest::default()).await), Some(302));
+    }
+
+    #[test]
+    fn credentials_go_to_the_host_and_those_below_it() {
+        assert!(is_below("hub.example", "hub.example") && is_below("cdn.hub.example", "hub.example"));
+        assert!(!is_below("nothub.example", "hub.example") && !is_below("example", "hub.example"));
+    }
+
+    #[tokio::test]
+    async fn a_challenge_without_a_token_server_is_told() {
+        let header = "www-authenticate: Bearer realm=\"file:///etc/passwd\"\r\n";
+        let address = server(move |_, _| reply("401 Unauthorized", header, "")).await;
+        let found = resolved(address, &TokenRequest::default()).await;
+        assert_eq!(found.token, Token::NotGiven(TokenError::NoServer));
     }
 }

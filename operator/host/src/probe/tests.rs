@@ -26,23 +26,31 @@ async fn outcome(url: &str) -> Outcome {
     ask(&question(url), &tls).await.outcome
 }
 
-/// A listener that reads a request and answers with these bytes; with none it stays silent.
-async fn listener(answer: &'static [u8]) -> SocketAddr {
+/// A server that answers each request by its head; where it has no answer, it stays silent.
+pub(super) async fn server(answer: impl Fn(SocketAddr, &str) -> String + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = vec![0; 4096];
             let read = stream.read(&mut request).await.unwrap_or(0);
+            let answer = answer(address, &String::from_utf8_lossy(&request[..read]));
             if answer.is_empty() {
                 std::future::pending::<()>().await;
             }
-            let head = String::from_utf8_lossy(&request[..read]).into_owned();
-            assert!(head.contains("authorization: Basic eA=="), "{head}");
-            let _ = stream.write_all(answer).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
     address
+}
+
+/// A listener that wants to see the header and answers with this; with nothing it stays silent.
+async fn listener(answer: &'static str) -> SocketAddr {
+    server(move |_, head| {
+        assert!(answer.is_empty() || head.contains("authorization: Basic eA=="), "{head}");
+        answer.to_owned()
+    })
+    .await
 }
 
 fn unauthorized(challenge: Option<Challenge>) -> Outcome {
@@ -51,7 +59,7 @@ fn unauthorized(challenge: Option<Challenge>) -> Outcome {
 
 #[tokio::test]
 async fn any_status_is_an_answer() {
-    let address = listener(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await;
+    let address = listener("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await;
     let outcome = outcome(&format!("http://{address}/v2/")).await;
     assert_eq!(outcome, unauthorized(None));
     assert!(!outcome.makes_containerd_wait());
@@ -60,10 +68,10 @@ async fn any_status_is_an_answer() {
 #[tokio::test]
 async fn a_registry_with_a_token_server_is_known_by_its_challenge() {
     let answer =
-        b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer realm=\"https://t/\"\r\ncontent-length: 0\r\n\r\n";
+        "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer realm=\"https://t/\"\r\ncontent-length: 0\r\n\r\n";
     let token = outcome(&format!("http://{}/v2/", listener(answer).await)).await;
     assert_eq!(token, unauthorized(Some(Challenge { realm: Some("https://t/".to_owned()), ..Challenge::default() })));
-    let answer = b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"x\"\r\ncontent-length: 0\r\n\r\n";
+    let answer = "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"x\"\r\ncontent-length: 0\r\n\r\n";
     let basic = outcome(&format!("http://{}/v2/", listener(answer).await)).await;
     assert_eq!(basic, unauthorized(None));
 }
@@ -81,7 +89,7 @@ fn a_refused_client_certificate_is_named() {
 
 #[tokio::test]
 async fn a_server_that_accepts_and_says_nothing_makes_containerd_wait() {
-    let address = listener(b"").await;
+    let address = listener("").await;
     let plain = outcome(&format!("http://{address}/v2/")).await;
     assert_eq!(plain, Outcome::Silent(Stage::Request));
     assert!(plain.makes_containerd_wait());
@@ -98,7 +106,7 @@ async fn a_refused_connection_costs_containerd_nothing() {
 
 #[tokio::test]
 async fn what_is_not_http_fails_at_once() {
-    let address = listener(b"SSH-2.0-OpenSSH_9.2\r\n").await;
+    let address = listener("SSH-2.0-OpenSSH_9.2\r\n").await;
     let outcome = outcome(&format!("http://{address}/v2/")).await;
     assert!(matches!(&outcome, Outcome::Failed(Failure { stage: Stage::Request, .. })), "{outcome:?}");
 }
