@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
-use testbed::{Access, Bed, Builder, Cache, Node, NodeSpec};
+use testbed::{Access, Bed, Builder, Cache, Node};
 
 use crate::{
     Witness,
@@ -26,13 +26,6 @@ use crate::{
 pub const CONFIG_TOML: &str = "/etc/containerd/config.toml";
 /// The directory that the operator is to set and fill.
 pub const CERTS_D: &str = "/etc/containerd/certs.d";
-
-/// Node 1: Debian's containerd with a config.toml as KinD ships it. Node 2: the newest one, which silently ignores
-/// certs.d until `config_path` is set. Neither has a `config_path`.
-#[must_use]
-pub fn default_nodes() -> [NodeSpec; 2] {
-    [NodeSpec::new("node1", "1.6.20"), NodeSpec::new("node2", "2.4.2")]
-}
 
 /// Whether the bed stays after the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,14 +47,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Boots the bed of that name (or `E2E_BED`) with [`default_nodes`], or finds it running where it is to be kept.
+    /// Boots the bed of that name (or `E2E_BED`) with [`testbed::default_nodes`], or finds it running where it is to be kept.
     ///
     /// # Errors
     /// When the bed does not come up.
     pub fn up(name: &str, product: Product, lifetime: Lifetime) -> Result<Self> {
         let other = std::env::var("E2E_BED").ok();
         let name = other.as_deref().unwrap_or(name);
-        Self::up_with(name, |bed| bed.nodes(default_nodes()), product, lifetime)
+        Self::up_with(name, |bed| bed.nodes(testbed::default_nodes()), product, lifetime)
     }
 
     /// The same with the nodes and registries of `describe`.

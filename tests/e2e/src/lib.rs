@@ -15,7 +15,7 @@ mod status;
 mod traps;
 mod witness;
 
-pub use cluster::{CERTS_D, CONFIG_TOML, Cluster, Lifetime, default_nodes};
+pub use cluster::{CERTS_D, CONFIG_TOML, Cluster, Lifetime};
 pub use install::{NAMESPACE, Proxy, Values};
 pub use objects::{MIRROR, MIRROR2, RegistryMirror, manifest, pod};
 pub use pristine::{host_files, leftovers, same_files};

@@ -4,15 +4,15 @@
 #[must_use]
 pub fn for_version(containerd: &str) -> String {
     match (containerd.starts_with("1."), ["2.0.", "2.1.", "2.2."].iter().any(|line| containerd.starts_with(line))) {
-        (true, _) => VERSION_2.to_owned(),
+        (true, _) => KIND.to_owned(),
         (_, true) => newer(3),
         (_, false) => newer(4),
     }
 }
 
-/// As KinD ships it. `restrict_oom_score_adj` is not KinD's: the machine may withhold CAP_SYS_RESOURCE,
+/// As KinD ships it, with each release. `restrict_oom_score_adj` is not KinD's: the machine may withhold CAP_SYS_RESOURCE,
 /// and then no pod starts without it.
-const VERSION_2: &str = r#"version = 2
+pub(crate) const KIND: &str = r#"version = 2
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
   # save disk space when using a single snapshotter

@@ -47,7 +47,7 @@ pub use health::{Health, NodeHealth, ServiceHealth};
 pub use image::{Image, ImageFile};
 pub use netns::{BLACKHOLE, GATEWAY};
 pub use node::Node;
-pub use node_spec::{Config, NodeFile, NodeSpec};
+pub use node_spec::{Config, NodeFile, NodeSpec, default_nodes};
 pub use parts::{all as build_all, forward_proxy, helm, install, pause};
 pub use pki::Pair;
 pub use registry::{

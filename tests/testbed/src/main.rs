@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use testbed::{Bed, Cache, Health, NodeSpec, build_all, install};
+use testbed::{Bed, Cache, Health, NodeSpec, build_all, default_nodes, install};
 
 /// A real Kubernetes cluster with real systemd nodes on one machine.
 #[derive(Parser)]
@@ -248,7 +248,7 @@ fn become_program_ref(command: &mut Command) -> Result<()> {
 
 fn wanted(specs: &[String], none: bool) -> Result<Vec<NodeSpec>> {
     if specs.is_empty() && !none {
-        return Ok(vec![NodeSpec::new("node1", "1.6.20"), NodeSpec::new("node2", "2.4.2")]);
+        return Ok(default_nodes().into());
     }
     specs.iter().map(|spec| NodeSpec::parse(spec)).collect()
 }

@@ -137,7 +137,7 @@ impl Node {
         for file in node_files::files(context) {
             write_new(&root, &file)?;
         }
-        for (path, target) in node_files::links(self.kubernetes) {
+        for (path, target) in node_files::links(&self.spec, self.kubernetes) {
             let path = root.join(path.trim_start_matches('/'));
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent)?;

@@ -70,6 +70,7 @@ pub(crate) fn files(context: &NodeContext<'_>) -> Vec<NodeFile> {
         Config::Default => {
             files.push(text("/etc/containerd/config.toml", containerd_config::for_version(&spec.containerd)));
         }
+        Config::Kind => files.push(text("/etc/containerd/config.toml", containerd_config::KIND.to_owned())),
         Config::Text(config) => files.push(text("/etc/containerd/config.toml", config.clone())),
         Config::Absent => {}
     }
@@ -86,9 +87,11 @@ pub(crate) fn files(context: &NodeContext<'_>) -> Vec<NodeFile> {
 }
 
 /// Symbolic links: units that start at boot, and units of no use here.
-pub(crate) fn links(kubernetes: bool) -> Vec<(String, String)> {
+pub(crate) fn links(spec: &NodeSpec, kubernetes: bool) -> Vec<(String, String)> {
     let wanted =
         ["testbed-prepare.service", "containerd.service"].into_iter().chain(kubernetes.then_some("kubelet.service"));
+    // `/usr` is every node's, and with it the package: without these two nothing of it ever runs.
+    let bus: &[&str] = if spec.without_dbus { &["dbus.service", "dbus.socket"] } else { &[] };
     let enabled = wanted.map(|unit| {
         (format!("/etc/systemd/system/multi-user.target.wants/{unit}"), format!("/etc/systemd/system/{unit}"))
     });
@@ -107,7 +110,7 @@ pub(crate) fn links(kubernetes: bool) -> Vec<(String, String)> {
         "systemd-update-utmp-runlevel.service",
         "systemd-firstboot.service",
     ];
-    let masked = masked.into_iter().map(|unit| (format!("/etc/systemd/system/{unit}"), "/dev/null".to_owned()));
+    let masked = masked.iter().chain(bus).map(|unit| (format!("/etc/systemd/system/{unit}"), "/dev/null".to_owned()));
     enabled
         .chain(masked)
         .chain([("/etc/systemd/system/default.target".to_owned(), "/lib/systemd/system/multi-user.target".to_owned())])

@@ -15,6 +15,9 @@ pub struct NodeSpec {
     pub containerd: String,
     /// Its config.toml.
     pub config: Config,
+    /// Whether there is no message bus, as on KinD's and other slim images: systemd answers on its private socket alone.
+    #[serde(default)]
+    pub without_dbus: bool,
     /// Labels with which the kubelet registers.
     pub labels: BTreeMap<String, String>,
     /// Directories that all nodes of the bed which name the same path have in common, as KinD's `extraMounts` do it.
@@ -29,6 +32,8 @@ pub struct NodeSpec {
 pub enum Config {
     /// [`crate::containerd_config::for_version`].
     Default,
+    /// KinD's, which sets `discard_unpacked_layers`.
+    Kind,
     /// No such file.
     Absent,
     /// This text.
@@ -54,6 +59,7 @@ impl NodeSpec {
             name: name.to_owned(),
             containerd: containerd.to_owned(),
             config: Config::Default,
+            without_dbus: false,
             labels: BTreeMap::new(),
             shared: Vec::new(),
             files: Vec::new(),
@@ -64,6 +70,13 @@ impl NodeSpec {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// No message bus.
+    #[must_use]
+    pub fn without_dbus(mut self) -> Self {
+        self.without_dbus = true;
         self
     }
 
@@ -88,13 +101,13 @@ impl NodeSpec {
         self
     }
 
-    /// Reads `NAME=CONTAINERD[,config=FILE][,label=KEY=VALUE][,shared=PATH]...`; `config=none` is a node without
-    /// config.toml.
+    /// Reads `NAME=CONTAINERD[,config=FILE][,dbus=none][,label=KEY=VALUE][,shared=PATH]...`; `config=none` is a node
+    /// without config.toml, `config=kind` one with KinD's.
     ///
     /// # Errors
     /// When the text has another form, or FILE cannot be read.
     pub fn parse(text: &str) -> Result<Self> {
-        let form = "NAME=CONTAINERD[,config=FILE|none][,label=KEY=VALUE][,shared=PATH]...";
+        let form = "NAME=CONTAINERD[,config=FILE|kind|none][,dbus=none][,label=KEY=VALUE][,shared=PATH]...";
         let mut parts = text.split(',');
         let Some((name, containerd)) = parts.next().and_then(|first| first.split_once('=')) else {
             bail!("`{text}` does not describe a node: write {form}, for example node1=2.4.2");
@@ -104,6 +117,8 @@ impl NodeSpec {
         for part in parts {
             match part.split_once('=') {
                 Some(("config", "none")) => spec.config = Config::Absent,
+                Some(("config", "kind")) => spec.config = Config::Kind,
+                Some(("dbus", "none")) => spec.without_dbus = true,
                 Some(("config", file)) => {
                     spec.config = Config::Text(
                         fs::read_to_string(file)
@@ -129,6 +144,14 @@ impl NodeSpec {
     }
 }
 
+/// The nodes of a bed for which none are asked for; neither has a `config_path`. Node 1: Debian's containerd, a
+/// config.toml as KinD ships it and, as there, no message bus. Node 2: the newest containerd, which silently ignores certs.d
+/// until `config_path` is set, and a message bus.
+#[must_use]
+pub fn default_nodes() -> [NodeSpec; 2] {
+    [NodeSpec::new("node1", "1.6.20").config(Config::Kind).without_dbus(), NodeSpec::new("node2", "2.4.2")]
+}
+
 /// Refuses names that cannot be part of a host name, a path and a network interface alike.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
     let fits = !name.is_empty()
@@ -147,8 +170,10 @@ mod tests {
 
     #[test]
     fn a_node_in_one_word() {
-        let spec = NodeSpec::parse("node1=1.6.20,config=none,label=region=cn-north,shared=/etc/certs.d").unwrap();
-        let expected = NodeSpec::new("node1", "1.6.20").config(Config::Absent).label("region", "cn-north");
+        let spec =
+            NodeSpec::parse("node1=1.6.20,config=none,dbus=none,label=region=cn-north,shared=/etc/certs.d").unwrap();
+        let expected =
+            NodeSpec::new("node1", "1.6.20").config(Config::Absent).without_dbus().label("region", "cn-north");
         assert_eq!(spec, expected.shared("/etc/certs.d"));
     }
 

@@ -1,15 +1,15 @@
 //! One connection to systemd, with a deadline on every call.
 
-use std::{collections::HashMap, os::unix::net::UnixStream, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::{net::UnixStream, time::timeout};
 use zbus::{
     Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Type, connection,
     message,
 };
 
-use super::{Socket, SocketKind, SystemdError};
+use super::{Socket, SocketKind, SystemdError, private::PrivateSocket};
 
 pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
@@ -45,12 +45,10 @@ impl Bus {
     }
 
     async fn dial(socket: &Socket) -> zbus::Result<Self> {
-        // A unix-domain connect returns at once or fails: no thread is held up.
-        let stream = UnixStream::connect(&socket.path)?;
-        let builder = connection::Builder::unix_stream(stream);
+        let stream = UnixStream::connect(&socket.path).await?;
         let connection = match socket.kind {
-            SocketKind::MessageBus => builder.build().await?,
-            SocketKind::Private => builder.p2p().build().await?,
+            SocketKind::MessageBus => connection::Builder::unix_stream(stream.into_std()?).build().await?,
+            SocketKind::Private => connection::Builder::socket(PrivateSocket(stream)).p2p().build().await?,
         };
         let bus = Self { connection };
         if socket.kind == SocketKind::MessageBus {

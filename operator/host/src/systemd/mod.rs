@@ -6,6 +6,7 @@
 mod connection;
 mod error;
 mod job;
+mod private;
 mod transient;
 mod unit;
 

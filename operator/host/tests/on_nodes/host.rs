@@ -26,13 +26,20 @@ pub struct With<'a> {
 }
 
 impl Host {
-    /// A fresh node with this containerd, on a bed of its own.
+    /// A fresh node with this containerd, on a bed of its own. As in the bed's default cluster, Debian's release runs
+    /// without a message bus: what is tried on the oldest and the newest release is tried over both of systemd's sockets.
     pub fn boot(name: &str, release: &str) -> Result<Self> {
-        let spec = NodeSpec::new(NODE, release).file(
-            "/etc/systemd/system/containerd.service.d/count.conf",
-            0o644,
-            COUNT_STARTS,
-        );
+        let spec = NodeSpec::new(NODE, release);
+        Self::boot_spec(name, if release == "1.6.20" { spec.without_dbus() } else { spec })
+    }
+
+    /// The same without a message bus, whichever release it is.
+    pub fn boot_without_dbus(name: &str, release: &str) -> Result<Self> {
+        Self::boot_spec(name, NodeSpec::new(NODE, release).without_dbus())
+    }
+
+    fn boot_spec(name: &str, spec: NodeSpec) -> Result<Self> {
+        let spec = spec.file("/etc/systemd/system/containerd.service.d/count.conf", 0o644, COUNT_STARTS);
         let bed = Bed::builder(&format!("host-{name}")).kubernetes(false).node(spec).up()?;
         bed.node(NODE)?.install_program(&program()?, "restart")?;
         Ok(Self { bed })

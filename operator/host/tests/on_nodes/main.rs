@@ -187,7 +187,7 @@ fn a_power_cut_during_the_way_back_ends_in_the_old_state() -> Result<()> {
 #[test]
 #[ignore = "boots nodes, waits for the guard"]
 fn the_guard_acts_if_nobody_comes_back() -> Result<()> {
-    let host = Host::boot("guard", "2.4.2")?;
+    let host = Host::boot_without_dbus("guard", "2.4.2")?;
     let old = host.with_conf_d()?;
     let starts = host.starts()?;
     // CRI is down: a kubelet could not start the agent again.

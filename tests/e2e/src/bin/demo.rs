@@ -43,10 +43,13 @@ fn show(cluster: &Cluster, args: &[&str]) -> Result<()> {
 fn run() -> Result<()> {
     let start = Instant::now();
     let product = step("building the operator: one static binary", Product::build)?;
-    let cluster = step("starting a cluster: node1 with containerd 1.6.20, node2 with containerd 2.4.2", || {
-        println!("    (the first time, its parts are built, which takes some 15 minutes; they are kept)");
-        Cluster::up(BED, product, Lifetime::Kept)
-    })?;
+    let cluster = step(
+        "starting a cluster: node1 with containerd 1.6.20 and no message bus, node2 with containerd 2.4.2",
+        || {
+            println!("    (the first time, its parts are built, which takes some 15 minutes; they are kept)");
+            Cluster::up(BED, product, Lifetime::Kept)
+        },
+    )?;
     let bed = cluster.bed();
     cluster.clean()?;
     bed.kubectl(["delete", "pods", "--all", "--namespace", "default", "--grace-period=0", "--force"])?;
