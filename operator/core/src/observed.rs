@@ -1,6 +1,6 @@
 //! What a host looks like, as far as the plan depends on it. Filled by the host crate, or by hand in a test.
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,10 @@ pub struct Observed {
     pub config: Result<LoadedConfig, ConfigError>,
     /// Whether a file can be renamed over the main configuration file.
     pub config_writable: Writable,
+    /// The same for each file that it imports.
+    pub imports_writable: BTreeMap<PathBuf, Writable>,
+    /// Where those of these files lie that are reached through symlinks.
+    pub links: BTreeMap<PathBuf, PathBuf>,
     /// Whether files can be written into the directory of hosts.toml files that is or will be in force.
     pub directory_writable: Writable,
     /// Whether the running daemon reads the directory that the files name. Asked only of a live host.

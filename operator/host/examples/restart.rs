@@ -71,7 +71,7 @@ async fn run() -> Result<(), Error> {
     let mut live = observe::live(&root, &systemd, pod.as_deref()).await?;
     let Live { observed, cri, .. } = &live;
     let certs_d = live.directory().unwrap_or_else(|| "/etc/containerd/certs.d".into());
-    let writer = HostWriter::new(root.clone(), WriteScope::for_host(&observed.config_file, &certs_d));
+    let writer = HostWriter::new(root.clone(), WriteScope::for_host([observed.config_file.as_path()], &certs_d));
     let state = StateDir::open(&writer)?;
     let restarter = Restarter::new(&state, &systemd, cri);
 

@@ -221,7 +221,7 @@ impl HostWriter {
         Ok(())
     }
 
-    /// Makes a directory, and those above it that are missing and in scope (mode 0755). One that exists stays as it is.
+    /// Makes a directory, and those above it that are missing (mode 0755). One that exists stays as it is.
     ///
     /// # Errors
     /// Where something else stands there, where the path is out of scope, and on what the kernel says.
@@ -237,10 +237,10 @@ impl HostWriter {
             }
             Place::Absent { deepest, handle, missing } => (deepest, handle, missing),
         };
+        resolved.extend(&missing);
+        self.scope.allow(&self.root, &resolved).map_err(fail)?;
         let last = missing.len().saturating_sub(1);
         for (number, name) in missing.into_iter().enumerate() {
-            resolved.push(&name);
-            self.scope.allow(&self.root, &resolved).map_err(fail)?;
             let mode = Mode::from_raw_mode(if number == last { mode } else { 0o755 });
             fault::point("mkdir:before");
             let made = create_directory(current.as_fd(), &name, mode).map_err(|errno| fail(errno.into()))?;
@@ -324,19 +324,28 @@ impl HostWriter {
         Ok(target.kind()?.map(|kind| (target, kind)))
     }
 
-    /// Whether a file could be put at `path` now: the directory exists, is in scope and on a writable file system.
+    /// Whether a file could be put at `path`, symlinks followed and missing directories made: it is in scope and on a
+    /// writable file system. This is what a plan asks, so that it promises nothing that a write refuses.
     ///
     /// # Errors
     /// The reason why not.
     pub fn check_writable(&self, path: &Path) -> Result<(), FileError> {
         let fail = |reason: Reason| FileError::new(path, Action::Write, reason);
-        let target = self.locate(path).map_err(fail)?;
-        let file_system = rustix::fs::fstatvfs(&target.directory).map_err(|errno| fail(errno.into()))?;
+        let (resolved, directory) = match self.root.place(path, Follow::Yes).map_err(fail)? {
+            Place::Found { path, parent: Some((directory, _)), .. } => (path, directory),
+            Place::Found { parent: None, .. } => return Err(fail(Reason::NoName)),
+            Place::Absent { mut deepest, handle, missing } => {
+                deepest.extend(missing);
+                (deepest, handle)
+            }
+        };
+        self.scope.allow(&self.root, &resolved).map_err(fail)?;
+        let file_system = rustix::fs::fstatvfs(&directory).map_err(|errno| fail(errno.into()))?;
         if file_system.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
             return Err(fail(Errno::ROFS.into()));
         }
         rustix::fs::accessat(
-            &target.directory,
+            &directory,
             ".",
             rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
             AtFlags::EACCESS,

@@ -57,6 +57,8 @@ fn plan(text: &str) -> ConfigPlan {
         config_file: MAIN.into(),
         config: load(Path::new(MAIN), version, &source),
         config_writable: Writable::Yes,
+        imports_writable: std::collections::BTreeMap::new(),
+        links: std::collections::BTreeMap::new(),
         directory_writable: Writable::Yes,
         proof: Proof::NotAsked,
     };

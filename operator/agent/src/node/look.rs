@@ -110,6 +110,8 @@ pub async fn look(
         config_file,
         config,
         config_writable: _,
+        imports_writable: _,
+        links: _,
         directory_writable: _,
         proof,
     } = observed;

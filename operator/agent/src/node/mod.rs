@@ -205,10 +205,6 @@ impl Node {
         StateDir::open(&HostWriter::new(self.root.clone(), WriteScope::state_only()))
     }
 
-    fn writer_for(&self, config_file: &Path, directory: &Path) -> HostWriter {
-        HostWriter::new(self.root.clone(), WriteScope::for_host(config_file, directory))
-    }
-
     /// One pass with this slice.
     pub async fn pass(&mut self, slice: &Bundle, leave: &Leave, metrics: &Metrics) -> Facts {
         let mut facts = Facts {
@@ -313,7 +309,7 @@ impl Node {
         }
         let version = look.version;
         let (config_file, directory) = self.places();
-        let writer = self.writer_for(&config_file, &directory);
+        let writer = place::writer_for(&self.root, &config_file, look.plan.edit(), &directory);
         let environment = look.proxy.running.clone().unwrap_or_default();
         let config_is_due = look.plan.needs_restart() && !slice.entries.is_empty();
         let role = match self.role(&writer, &directory, version) {
@@ -387,8 +383,7 @@ impl Node {
 
     async fn look_now(&mut self, asking: Asking) -> Result<&Look, String> {
         let (root, pod_uid) = (self.root.clone(), self.pod_uid.clone());
-        let writer_for =
-            |config: &Path, directory: &Path| HostWriter::new(root.clone(), WriteScope::for_host(config, directory));
+        let writer_for = |config: &Path, directory: &Path| place::writer_for(&root, config, None, directory);
         let ours = self.last_edit();
         let found = look(&root, &self.systemd, pod_uid.as_deref(), asking, ours.as_ref(), &mut self.proved, writer_for)
             .await

@@ -10,7 +10,7 @@ use registry_mirror_core::{
     plan::{ConfigPlan, ProxyPlan, plan_config, shared::Readers},
 };
 use registry_mirror_host::{
-    files::{HostWriter, WriteScope},
+    files::HostWriter,
     guard::Guard,
     lock::HostLock,
     observe,
@@ -25,7 +25,7 @@ use super::{
     files::{self, Applied, Target, Ways, apply_files},
     look::{plan_facts, today},
     migrate::carried,
-    place::{Daemon, place_edit},
+    place::{Daemon, place_edit, writer_for},
 };
 use crate::facts::{ContainerdFacts, Effective, Facts, Failure, Verdict};
 
@@ -101,13 +101,7 @@ impl Offline {
             facts.registries = files::not_applied(slice, plan.reason());
             return Err(Failure::Unsupported.because(plan.reason().to_owned()));
         };
-        let scope = WriteScope::for_host(Path::new(&config_file), directory);
-        let scope = match plan.edit().and_then(|edit| edit.file.parent()) {
-            // A drop-in's directory.
-            Some(of_edit) => scope.and(of_edit),
-            None => scope,
-        };
-        let writer = HostWriter::new(self.root.clone(), scope);
+        let writer = writer_for(&self.root, Path::new(&config_file), plan.edit(), directory);
         let state = StateDir::open(&writer).map_err(|error| failed(error.to_string()))?;
         let _lock = HostLock::acquire(&state, "node apply").map_err(|error| failed(error.to_string()))?;
         self.refuse_unsettled(&writer).map_err(failed)?;

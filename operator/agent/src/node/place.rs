@@ -1,12 +1,16 @@
 //! The edit without the restart: the files as they must stand before containerd's next start.
 
+use std::path::Path;
+
 use registry_mirror_core::{
     config_toml::{Edit, MigratedRegistry},
     plan::ConfigPlan,
 };
 use registry_mirror_host::{
     file_error::FileError,
+    files::{HostWriter, WriteScope},
     restart::{Placed, Replacement, place},
+    root::HostRoot,
     state::StateDir,
 };
 
@@ -54,6 +58,12 @@ fn write(state: &StateDir, edit: &Edit, migrated: &[MigratedRegistry]) -> Result
             Ok(false)
         }
     }
+}
+
+/// The right to write what a plan asks for: beside the main file and the one to edit, into the directory, the state.
+pub(super) fn writer_for(root: &HostRoot, config_file: &Path, edit: Option<&Edit>, directory: &Path) -> HostWriter {
+    let files = std::iter::once(config_file).chain(edit.map(|edit| edit.file.as_path()));
+    HostWriter::new(root.clone(), WriteScope::for_host(files, directory))
 }
 
 /// The old tables that a plan takes out of the file.

@@ -6,7 +6,6 @@ use registry_mirror_core::{
     plan::{ConfigPlan, rewrites::Rewrite},
 };
 use registry_mirror_host::{
-    files::{HostWriter, WriteScope},
     restart::{Change, Placed, Replacement, Request, Restarter, place},
     state::StateDir,
 };
@@ -14,7 +13,7 @@ use registry_mirror_host::{
 use super::{
     Asking, Node, edits,
     look::Look,
-    place::{migrated_by, replacement},
+    place::{migrated_by, replacement, writer_for},
 };
 
 impl Node {
@@ -75,10 +74,9 @@ impl Node {
             certs_d: directory.to_owned(),
             plan: plan.hash(),
         };
-        let scope = WriteScope::for_host(&look.config_file, directory);
-        let scope = edit.file.parent().map_or(scope.clone(), |of_edit| scope.and(of_edit));
+        let writer = writer_for(&self.root, &look.config_file, Some(edit), directory);
         let sentence = |error: registry_mirror_host::file_error::FileError| error.to_string();
-        let state = StateDir::open(&HostWriter::new(self.root.clone(), scope)).map_err(sentence)?;
+        let state = StateDir::open(&writer).map_err(sentence)?;
         let restarter = Restarter::new(&state, &self.systemd, &look.cri);
         restarter.try_out(&request).await.map_err(|error| error.to_string())??;
         edits::note(&state, &replacement, migrated_by(plan)).map_err(sentence)?;

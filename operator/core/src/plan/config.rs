@@ -169,6 +169,8 @@ pub fn plan_config(observed: &Observed, date: &str) -> ConfigPlan {
         config_file,
         config,
         config_writable,
+        imports_writable,
+        links,
         directory_writable,
         proof,
     } = observed;
@@ -190,7 +192,12 @@ pub fn plan_config(observed: &Observed, date: &str) -> ConfigPlan {
         ));
     }
 
-    let restart_allowed = || restart_refusal(distribution.distribution, supervisor, config_file, config_writable);
+    let restart_allowed = || restart_refusal(distribution.distribution, supervisor, config_file);
+    // An import may be edited instead of the main file; whoever writes asks the same of the same file.
+    let edit_allowed = |edit: &Edit| {
+        let writable = if edit.file == *config_file { Some(config_writable) } else { imports_writable.get(&edit.file) };
+        edit_refusal(distribution.distribution, &edit.file, links.get(&edit.file), writable)
+    };
     let need = analysis.need(Path::new(DEFAULT_DIRECTORY));
     if let Writable::No(why) = directory_writable {
         let native = instead(distribution.distribution);
@@ -219,14 +226,20 @@ pub fn plan_config(observed: &Observed, date: &str) -> ConfigPlan {
         Need::Patch { directory, why } => match restart_allowed() {
             Some(refusal) => unsupported(format!("{why}; {refusal}")),
             None => match config_toml::patch(config, &directory) {
-                Ok(edit) => ConfigPlan::Patch { directory, edit: Some(edit), reason: why },
+                Ok(edit) => match edit_allowed(&edit) {
+                    None => ConfigPlan::Patch { directory, edit: Some(edit), reason: why },
+                    Some(refusal) => unsupported(format!("{why}; {refusal}")),
+                },
                 Err(error) => unsupported(error.to_string()),
             },
         },
         Need::Migrate { directory, why } => match restart_allowed() {
             Some(refusal) => unsupported(format!("{why}; {refusal}")),
             None => match config_toml::migrate(config, &directory, date) {
-                Ok((edit, registries)) => ConfigPlan::Migrate { directory, edit, registries, reason: why },
+                Ok((edit, registries)) => match edit_allowed(&edit) {
+                    None => ConfigPlan::Migrate { directory, edit, registries, reason: why },
+                    Some(refusal) => unsupported(format!("{why}; {refusal}")),
+                },
                 Err(error) => unsupported(error.to_string()),
             },
         },
@@ -261,12 +274,7 @@ fn instead(distribution: Distribution) -> String {
 }
 
 /// Why this host's containerd must not be edited and restarted, or `None` where it may.
-fn restart_refusal(
-    distribution: Distribution,
-    supervisor: &Supervisor,
-    config_file: &Path,
-    writable: &Writable,
-) -> Option<String> {
+fn restart_refusal(distribution: Distribution, supervisor: &Supervisor, config_file: &Path) -> Option<String> {
     let native = || instead(distribution);
     match distribution {
         Distribution::Talos
@@ -284,32 +292,53 @@ fn restart_refusal(
         }
         Distribution::Plain | Distribution::Kind | Distribution::Eks | Distribution::Aks | Distribution::Flatcar => {}
     }
-    if config_file.starts_with("/usr") {
-        // Flatcar's sysext, and packages that ship the file.
-        return Some(format!(
-            "{} belongs to the system's image and is replaced by its updates: copy it to {DEFAULT_CONFIG_FILE} and let \
-             a drop-in of containerd's unit start it with the copy (on Flatcar: \
-             Environment=CONTAINERD_CONFIG={DEFAULT_CONFIG_FILE})",
-            config_file.display()
-        ));
-    }
     match supervisor {
-        Supervisor::Unit(Unit { name, kill_mode, .. }) if kill_mode != "process" => {
-            return Some(format!(
-                "a restart is not safe: {name} has KillMode={kill_mode}, which kills the running pods; set \
+        Supervisor::Unit(Unit { name, kill_mode, .. }) if kill_mode != "process" => Some(format!(
+            "a restart is not safe: {name} has KillMode={kill_mode}, which kills the running pods; set \
                  KillMode=process in the unit, or set `config_path` by hand and restart containerd when the node is \
                  drained"
-            ));
-        }
+        )),
         Supervisor::Embedded { by } => {
-            return Some(format!("containerd is a child of {by}, which is not the operator's to restart{}", native()));
+            Some(format!("containerd is a child of {by}, which is not the operator's to restart{}", native()))
         }
-        Supervisor::Unknown(why) => return Some(format!("containerd cannot be restarted: {why}")),
-        Supervisor::Unit(_) | Supervisor::Offline => {}
+        Supervisor::Unknown(why) => Some(format!("containerd cannot be restarted: {why}")),
+        Supervisor::Unit(_) | Supervisor::Offline => None,
+    }
+}
+
+/// Why a configuration file must not be replaced, or `None` where it may. `link` is where it lies, where a symlink leads
+/// there.
+fn edit_refusal(
+    distribution: Distribution,
+    file: &Path,
+    link: Option<&PathBuf>,
+    writable: Option<&Writable>,
+) -> Option<String> {
+    let place = link.map_or(file, PathBuf::as_path);
+    let named = match link {
+        Some(place) => format!("{}, a link to {},", file.display(), place.display()),
+        None => file.display().to_string(),
+    };
+    if place.starts_with("/nix/store") {
+        return Some(format!(
+            "{named} is built from the system's declaration and is replaced with it: set `virtualisation.containerd.\
+             settings` in the NixOS configuration instead"
+        ));
+    }
+    if place.starts_with("/usr") {
+        // Flatcar's sysext, and packages that ship the file.
+        let instead = match link {
+            Some(_) => "put a copy of it in the place of the link".to_owned(),
+            None => format!(
+                "copy it to {DEFAULT_CONFIG_FILE} and let a drop-in of containerd's unit start it with the copy (on \
+                 Flatcar: Environment=CONTAINERD_CONFIG={DEFAULT_CONFIG_FILE})"
+            ),
+        };
+        return Some(format!("{named} belongs to the system's image and is replaced by its updates: {instead}"));
     }
     match writable {
-        Writable::Yes => None,
-        Writable::No(why) => Some(format!("{} cannot be replaced: {why}{}", config_file.display(), native())),
+        Some(Writable::No(why)) => Some(format!("{named} cannot be replaced: {why}{}", instead(distribution))),
+        Some(Writable::Yes) | None => None,
     }
 }
 

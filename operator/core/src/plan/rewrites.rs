@@ -186,6 +186,8 @@ mod tests {
             config_file: MAIN.into(),
             config: load(Path::new(MAIN), version, &source),
             config_writable: Writable::Yes,
+            imports_writable: std::collections::BTreeMap::new(),
+            links: std::collections::BTreeMap::new(),
             directory_writable: Writable::Yes,
             proof: Proof::NotAsked,
         };

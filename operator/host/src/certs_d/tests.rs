@@ -47,7 +47,7 @@ impl Host {
 }
 
 pub(super) fn open(root: &Path) -> StateDir {
-    let scope = WriteScope::for_host(Path::new("/etc/containerd/config.toml"), Path::new(CERTS_D));
+    let scope = WriteScope::for_host([Path::new("/etc/containerd/config.toml")], Path::new(CERTS_D));
     StateDir::open(&HostWriter::new(HostRoot::open(root).expect("open"), scope)).expect("state")
 }
 

@@ -1,9 +1,6 @@
 //! Where the operator may write on a host.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -20,21 +17,22 @@ const ETC_UNITS: &str = "/etc/systemd/system";
 
 /// The directories beneath which anything may be written, and nothing elsewhere.
 ///
-/// A symlinked directory counts with its target: an administrator who links certs.d to another disk means that disk.
+/// A symlink counts with its target: an administrator who links certs.d to another disk, or config.toml to a file that
+/// is kept elsewhere, means that place. The directories above one of these that are missing may be made, for nothing
+/// else is in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteScope {
     directories: Vec<PathBuf>,
+    /// The directories that hold these files are meant.
+    beside: Vec<PathBuf>,
 }
 
 impl WriteScope {
-    /// For a node: the directory of containerd's configuration file, certs.d, the operator's state, and systemd's
-    /// units for the guard.
-    #[must_use]
-    pub fn for_host(config_file: &Path, certs_d: &Path) -> Self {
-        let config_directory = config_file.parent().filter(|parent| *parent != Path::new("/"));
-        let given = [config_directory, Some(certs_d)].into_iter().flatten();
-        let fixed = [STATE_DIR, RUN_UNITS, ETC_UNITS].map(Path::new);
-        Self::of(given.chain(fixed))
+    /// For a node: beside the files of containerd's configuration (the main one and the one to edit), certs.d, the
+    /// operator's state, and systemd's units for the guard. Whoever plans and whoever writes ask this one.
+    pub fn for_host<'a>(config_files: impl IntoIterator<Item = &'a Path>, certs_d: &Path) -> Self {
+        let scope = Self::of([certs_d, Path::new(STATE_DIR), Path::new(RUN_UNITS), Path::new(ETC_UNITS)]);
+        Self { beside: config_files.into_iter().map(Path::to_owned).collect(), ..scope }
     }
 
     /// For what only keeps state: nothing but the state directory.
@@ -53,32 +51,38 @@ impl WriteScope {
     /// These directories. A relative one and the root itself are left out.
     pub fn of<'a>(directories: impl IntoIterator<Item = &'a Path>) -> Self {
         let directories = directories.into_iter().filter(|path| path.is_absolute() && *path != Path::new("/"));
-        Self { directories: directories.map(Path::to_owned).collect() }
+        Self { directories: directories.map(Path::to_owned).collect(), beside: Vec::new() }
     }
 
     /// Lets a resolved path pass that is one of the directories or lies beneath one.
     pub(super) fn allow(&self, root: &HostRoot, resolved: &Path) -> Result<(), Reason> {
-        for directory in &self.directories {
-            let real = match root.place(directory, Follow::Yes) {
-                Ok(Place::Found { path, .. }) => path,
-                Ok(Place::Absent { deepest, missing, .. }) => {
-                    missing.iter().fold(deepest, |path, name| path.join(name))
-                }
-                // a broken link opens nothing
-                Err(Reason::Dangling { .. } | Reason::System(Errno::LOOP | Errno::NOTDIR)) => continue,
-                Err(reason) => return Err(reason),
-            };
-            if real != Path::new("/") && resolved.starts_with(real) {
+        let mut allowed = Vec::new();
+        let given = self.beside.iter().map(|file| (file, true));
+        for (path, is_file) in given.chain(self.directories.iter().map(|directory| (directory, false))) {
+            let Some(mut real) = real(root, path)? else { continue };
+            if is_file {
+                real.pop();
+            }
+            if real == Path::new("/") {
+                continue;
+            }
+            if resolved.starts_with(&real) {
                 return Ok(());
             }
+            allowed.push(real.display().to_string());
         }
-        Err(Reason::OutOfScope { resolved: resolved.to_owned(), allowed: self.to_string() })
+        Err(Reason::OutOfScope { resolved: resolved.to_owned(), allowed: allowed.join(", ") })
     }
 }
 
-impl fmt::Display for WriteScope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let directories: Vec<String> = self.directories.iter().map(|path| path.display().to_string()).collect();
-        f.write_str(&directories.join(", "))
+/// Where a path leads, whether all of it exists or not; `None` where a broken link does not say.
+fn real(root: &HostRoot, path: &Path) -> Result<Option<PathBuf>, Reason> {
+    match root.place(path, Follow::Yes) {
+        Ok(Place::Found { path, .. }) => Ok(Some(path)),
+        Ok(Place::Absent { deepest, missing, .. }) => {
+            Ok(Some(missing.iter().fold(deepest, |path, name| path.join(name))))
+        }
+        Err(Reason::Dangling { .. } | Reason::Relative | Reason::System(Errno::LOOP | Errno::NOTDIR)) => Ok(None),
+        Err(reason) => Err(reason),
     }
 }

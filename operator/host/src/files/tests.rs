@@ -40,7 +40,7 @@ impl Host {
 }
 
 fn writer(root: &Path) -> HostWriter {
-    let scope = WriteScope::for_host(Path::new("/etc/containerd/config.toml"), Path::new("/etc/containerd/certs.d"));
+    let scope = WriteScope::for_host([Path::new("/etc/containerd/config.toml")], Path::new("/etc/containerd/certs.d"));
     HostWriter::new(HostRoot::open(root).expect("open"), scope)
 }
 
@@ -123,6 +123,39 @@ fn nothing_is_written_out_of_scope() {
     // certs.d itself may be a link: the administrator chose the place
     host.writer.write(Path::new("/etc/containerd/certs.d/x"), b"x", PUBLIC).expect("write");
     assert_eq!(host.names("opt/certs"), ["x"]);
+}
+
+/// Whatever a plan was told to be writable can be written: one question, asked twice.
+#[test]
+fn what_may_be_written_is_written_whether_its_directories_exist_or_not() {
+    let host = tempfile::tempdir().expect("tempdir");
+    fs::create_dir_all(host.path().join("etc/containerd")).expect("mkdir");
+    fs::create_dir_all(host.path().join("opt/node")).expect("mkdir");
+    fs::write(host.path().join("opt/node/main.toml"), b"old").expect("write");
+    symlink("/opt/node/main.toml", host.path().join("etc/containerd/config.toml")).expect("symlink");
+    let config = Path::new("/etc/containerd/config.toml");
+    let scope = WriteScope::for_host([config], Path::new("/cfg/containerd/certs.d"));
+    let writer = HostWriter::new(HostRoot::open(host.path()).expect("open"), scope);
+    let places = ["/etc/containerd/config.toml", "/cfg/containerd/certs.d/x", "/var/lib/registry-mirror-operator/x"];
+    for place in places {
+        let place = Path::new(place);
+        writer.check_writable(place).unwrap_or_else(|error| panic!("planning: {error}"));
+        let resolved = writer.root().resolve(place).expect("resolves").unwrap_or_else(|| place.to_owned());
+        writer.create_dir(resolved.parent().expect("a parent"), 0o755).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(writer.write(&resolved, b"new", PUBLIC), Ok(Written::Written));
+    }
+    assert_eq!(fs::read(host.path().join("opt/node/main.toml")).expect("read"), b"new");
+    for place in ["/opt/other/x", "/cfg/x", "/cfg/containerd/x", "/var/lib/x", "/etc/x"] {
+        let planned = writer.check_writable(Path::new(place)).expect_err(place);
+        assert!(matches!(planned.reason(), Reason::OutOfScope { .. }), "{planned}");
+        assert_eq!(
+            writer.write(Path::new(place), b"x", PUBLIC).map_err(|error| error.reason().clone()),
+            match place {
+                "/opt/other/x" => Err(Reason::NoDirectory),
+                _ => Err(planned.reason().clone()),
+            }
+        );
+    }
 }
 
 #[test]

@@ -10,22 +10,24 @@ pub mod proxy;
 mod sockets;
 mod unit_files;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use registry_mirror_core::{
-    config_toml,
+    config_toml::{self, LoadedConfig, Need},
     containerd::Version,
     observed::{Detected, Observed, Proof, Supervisor, Unit, Writable},
     plan::config::DEFAULT_DIRECTORY,
 };
-use rustix::fs::Access;
 use thiserror::Error;
 
 use self::daemon::{Process, config_flag};
 pub use self::sockets::{Found, SocketError, beneath};
 use crate::{
     cri::Cri,
-    files::HostWriter,
+    files::{HostWriter, WriteScope},
     proof::prove,
     root::{FileError, HostRoot},
     systemd::{Systemd, SystemdError, UnitState},
@@ -104,15 +106,26 @@ fn from_files(
     config_file: PathBuf,
 ) -> Result<Observed, ObserveError> {
     let config = config_toml::load(&config_file, version, root);
-    let config_writable = writable(root, &config_file)?;
-    let directory_writable = match &config {
-        Ok(config) => {
-            let need = config.analyze().need(Path::new(DEFAULT_DIRECTORY));
-            writable(root, &need.directory().join("any"))?
+    let files: Vec<PathBuf> = std::iter::once(config_file.clone())
+        .chain(config.iter().flat_map(LoadedConfig::files).map(|file| file.path().to_owned()))
+        .collect();
+    // Without a configuration that can be read nothing will be written.
+    let directory = config.as_ref().ok().map(|config| config.analyze().need(Path::new(DEFAULT_DIRECTORY)));
+    let directory = directory.as_ref().map_or(Path::new(DEFAULT_DIRECTORY), Need::directory);
+    let scope = WriteScope::for_host(files.iter().map(PathBuf::as_path), directory);
+    let writer = HostWriter::new(root.clone(), scope);
+    let mut imports_writable: BTreeMap<PathBuf, Writable> =
+        files.iter().map(|file| (file.clone(), writable(&writer, file))).collect();
+    let config_writable = imports_writable.remove(&config_file).unwrap_or(Writable::Yes);
+    let directory_writable = writable(&writer, &directory.join("any"));
+    let mut links = BTreeMap::new();
+    for file in &files {
+        if let Ok(Some(place)) = root.resolve(file)
+            && place != *file
+        {
+            links.insert(file.clone(), place);
         }
-        // Nothing will be written.
-        Err(_) => Writable::Yes,
-    };
+    }
     Ok(Observed {
         containerd: version,
         distribution,
@@ -120,6 +133,8 @@ fn from_files(
         config_file,
         config,
         config_writable,
+        imports_writable,
+        links,
         directory_writable,
         proof: Proof::NotAsked,
     })
@@ -222,27 +237,12 @@ fn whole_seconds(duration: std::time::Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// Whether a file can be renamed over this one, or come to be where it is absent.
-pub(super) fn writable(root: &HostRoot, file: &Path) -> Result<Writable, FileError> {
-    let mut directory = match root.resolve(file) {
-        Ok(Some(resolved)) => resolved,
-        Ok(None) => file.to_owned(),
-        Err(error) => return Ok(Writable::No(error.to_string())),
-    };
-    // The nearest directory above that exists.
-    while let Some(parent) = directory.parent().map(Path::to_owned) {
-        directory = parent;
-        if let Some(resolved) = root.resolve(&directory)? {
-            directory = resolved;
-            break;
-        }
-    }
-    match rustix::fs::access(beneath(root.path(), &directory), Access::WRITE_OK) {
-        Ok(()) => Ok(Writable::Yes),
-        Err(rustix::io::Errno::ROFS) => {
-            Ok(Writable::No(format!("{} is on a read-only file system", directory.display())))
-        }
-        Err(error) => Ok(Writable::No(format!("{}: {error}", directory.display()))),
+/// Whether a file can be renamed over this one, or come to be where it is absent, by the writer that would do it.
+pub(super) fn writable(writer: &HostWriter, file: &Path) -> Writable {
+    match writer.check_writable(file) {
+        Ok(()) => Writable::Yes,
+        Err(error) if error.is_read_only() => Writable::No("it is on a read-only file system".to_owned()),
+        Err(error) => Writable::No(error.reason().to_string()),
     }
 }
 

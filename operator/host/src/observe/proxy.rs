@@ -14,7 +14,9 @@ use super::{
     writable,
 };
 use crate::{
+    files::{HostWriter, WriteScope},
     root::{FileError, HostRoot},
+    state::STATE_DIR,
     systemd::UnitState,
 };
 
@@ -28,11 +30,12 @@ pub fn observe(root: &HostRoot, live: &Live) -> Result<ObservedProxy, FileError>
         Supervisor::Unit(unit) => Some(drop_in_path(&unit.name)),
         Supervisor::Embedded { .. } | Supervisor::Offline | Supervisor::Unknown(_) => None,
     };
+    let writer = HostWriter::new(root.clone(), WriteScope::for_host([], Path::new(STATE_DIR)));
     Ok(ObservedProxy {
         distribution: observed.distribution.distribution,
         supervisor: observed.supervisor.clone(),
         drop_in: file.as_deref().map(|file| root.read(file)).transpose()?.flatten(),
-        writable: file.as_deref().map_or(Ok(Writable::Yes), |file| writable(root, file))?,
+        writable: file.as_deref().map_or(Writable::Yes, |file| writable(&writer, file)),
         running: live.process.map(|pid| environment_of(root, pid)).transpose()?.flatten(),
         elsewhere: unit.as_ref().map_or(Ok(Vec::new()), |unit| elsewhere(root, unit))?,
     })

@@ -49,8 +49,7 @@ pub async fn recover(root: &HostRoot, systemd: &Systemd) -> Result<Option<Outcom
         Some(socket) => at(socket),
         None => usual,
     };
-    let scope = WriteScope::for_host(Path::new("/"), &certs_d);
-    let scope = files.iter().filter_map(|file| file.parent()).fold(scope, WriteScope::and);
+    let scope = WriteScope::for_host(files.iter().map(PathBuf::as_path), &certs_d);
     let state = StateDir::open(&HostWriter::new(root.clone(), scope))?;
     Restarter::new(&state, systemd, &cri).recover().await
 }

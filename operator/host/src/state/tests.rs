@@ -23,7 +23,7 @@ impl Host {
         let directory = tempfile::tempdir().expect("tempdir");
         fs::create_dir_all(directory.path().join("var/lib")).expect("mkdir");
         fs::create_dir_all(directory.path().join("etc/containerd/certs.d/docker.io")).expect("mkdir");
-        let scope = WriteScope::for_host(Path::new("/etc/containerd/config.toml"), Path::new(CERTS_D));
+        let scope = WriteScope::for_host([Path::new("/etc/containerd/config.toml")], Path::new(CERTS_D));
         let writer = HostWriter::new(HostRoot::open(directory.path()).expect("open"), scope);
         let state = StateDir::open(&writer).expect("state");
         Self { directory, state }

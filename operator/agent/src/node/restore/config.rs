@@ -23,7 +23,7 @@ impl Host {
 
     /// The proxy goes with containerd's next start; the running daemon keeps it, and pulls as well as before.
     pub(super) async fn remove_drop_ins(&self, restored: &mut Restored) -> Result<(), String> {
-        let writer = HostWriter::new(self.root.clone(), WriteScope::for_host(Path::new("/"), Path::new(STATE_DIR)));
+        let writer = HostWriter::new(self.root.clone(), WriteScope::for_host([], Path::new(STATE_DIR)));
         let files = proxy::drop_ins_of_ours(&self.root).map_err(sentence)?;
         for file in &files {
             writer.remove(file).map_err(sentence)?;
@@ -109,7 +109,7 @@ impl Host {
     }
 
     fn writer(&self, config_file: &Path) -> HostWriter {
-        HostWriter::new(self.root.clone(), WriteScope::for_host(config_file, Path::new(STATE_DIR)))
+        HostWriter::new(self.root.clone(), WriteScope::for_host([config_file], Path::new(STATE_DIR)))
     }
 }
 

@@ -29,6 +29,8 @@ fn observed(version: Version, config: &str) -> Observed {
         config_file: MAIN.into(),
         config: load(Path::new(MAIN), version, &source),
         config_writable: Writable::Yes,
+        imports_writable: std::collections::BTreeMap::new(),
+        links: std::collections::BTreeMap::new(),
         directory_writable: Writable::Yes,
         proof: Proof::NotAsked,
     }
@@ -97,8 +99,27 @@ fn what_is_not_safe_is_not_done_and_says_why() {
     assert!(embedded.contains("k3s.service"), "{embedded}");
     let read_only = with(|observed| observed.config_writable = Writable::No("read-only file system".to_owned()));
     assert!(read_only.contains("read-only file system"), "{read_only}");
+    let store = with(|observed| {
+        observed.links.insert(MAIN.into(), "/nix/store/0c8w-config.toml".into());
+    });
+    assert!(store.contains("/nix/store/0c8w-config.toml") && store.contains("NixOS"), "{store}");
     let talos = with(|observed| observed.distribution.distribution = Distribution::Talos);
     assert!(talos.contains("machine.registries.mirrors"), "{talos}");
+}
+
+/// The file that would be edited is the one that counts, and it need not be the main one.
+#[test]
+fn an_import_that_cannot_be_replaced_is_told_when_planning() {
+    let import = "/opt/site/registry.toml";
+    let source = MapSource::new()
+        .with(MAIN, format!("version = 2\nimports = [\"{import}\"]\n"))
+        .with(import, "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry.headers]\n");
+    let mut observed = observed(OLD, "");
+    observed.config = load(Path::new(MAIN), OLD, &source);
+    assert_eq!(plan(&observed).edit().map(|edit| edit.file.as_path()), Some(Path::new(import)));
+    observed.imports_writable.insert(import.into(), Writable::No("it is on a read-only file system".to_owned()));
+    let reason = refusal(plan(&observed));
+    assert!(reason.contains(import) && reason.contains("read-only"), "{reason}");
 }
 
 #[test]

@@ -1,0 +1,91 @@
+//! `registry-mirror node …` on hosts as people have them: odd places, files of others, lists of directories.
+
+#![expect(clippy::expect_used, reason = "a test whose stage cannot be set fails")]
+
+mod stage;
+
+use std::{fs, os::unix::fs::symlink};
+
+use stage::Host;
+
+const CONFIG: &str = "etc/containerd/config.toml";
+const OLD: [&str; 2] = ["--containerd-version", "1.7.35"];
+
+const HUB: &str = "
+apiVersion: registry-mirror.dev/v1alpha1
+kind: RegistryMirror
+metadata: {name: docker-hub}
+spec:
+  registry: docker.io
+  mirrors: [{url: 'https://mirror.example'}]
+";
+
+fn set_to(directory: &str) -> String {
+    format!("version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"{directory}\"\n")
+}
+
+/// Applies, and says what was planned and done; what was there before comes back.
+fn there_and_back(host: &Host, version: [&str; 2], object: &str, in_between: impl FnOnce(&Host)) -> String {
+    let object = host.object("object.yaml", object);
+    let arguments = [&version[..], &["-f", &object]].concat();
+    let files = |host: &Host| host.tree().into_iter().filter(|(path, _)| !path.is_dir()).collect::<Vec<_>>();
+    let before = files(host);
+    let mut said = vec![host.node("plan", &arguments).shown()];
+    assert!(files(host) == before, "a plan touched the host");
+    said.push(host.node("apply", &arguments).shown());
+    in_between(host);
+    let applied = host.tree();
+    assert_eq!(host.node("apply", &arguments).code, 0, "apply again");
+    assert!(host.tree() == applied, "the second apply changed something");
+    said.push(host.node("restore", &[]).shown());
+    assert!(files(host) == before, "something is left, or missing");
+    said.join("\n=====\n")
+}
+
+#[test]
+fn a_directory_whose_parents_are_missing_is_made() {
+    let host = Host::with(&[(CONFIG, &set_to("/cfg/containerd/certs.d"))]);
+    // The state directory's parents too.
+    fs::remove_dir_all(host.path("var")).expect("removed");
+    insta::assert_snapshot!(there_and_back(&host, OLD, HUB, |host| {
+        assert!(host.read("cfg/containerd/certs.d/docker.io/hosts.toml").contains("mirror.example"));
+    }));
+}
+
+#[test]
+fn a_configuration_that_is_a_link_is_edited_where_it_lies() {
+    let host = Host::with(&[("opt/node-config/containerd.toml", "version = 2\n")]);
+    fs::create_dir_all(host.path("etc/containerd")).expect("mkdir");
+    symlink("/opt/node-config/containerd.toml", host.path(CONFIG)).expect("symlink");
+    insta::assert_snapshot!(there_and_back(&host, OLD, HUB, |host| {
+        assert!(host.read("opt/node-config/containerd.toml").contains("config_path"));
+        assert!(host.path(CONFIG).is_symlink());
+    }));
+}
+
+#[test]
+fn an_import_beside_the_usual_place_is_edited_there() {
+    let import = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry.headers]\n  X-Site = [\"a\"]\n";
+    let main = "version = 2\nimports = [\"/opt/site/*.toml\"]\n";
+    let host = Host::with(&[(CONFIG, main), ("opt/site/registry.toml", import)]);
+    insta::assert_snapshot!(there_and_back(&host, OLD, HUB, |host| {
+        assert!(host.read("opt/site/registry.toml").contains("config_path"));
+    }));
+}
+
+#[test]
+fn a_file_of_the_systems_image_is_left_alone_through_a_link_too() {
+    let mut said = Vec::new();
+    for place in ["nix/store/0c8w-containerd-config.toml", "usr/share/containerd/config.toml"] {
+        let host = Host::with(&[(place, "version = 2\n")]);
+        fs::create_dir_all(host.path("etc/containerd")).expect("mkdir");
+        symlink(format!("/{place}"), host.path(CONFIG)).expect("symlink");
+        let object = host.object("object.yaml", HUB);
+        let before = host.tree();
+        for verb in ["plan", "apply"] {
+            said.push(host.node(verb, &[&OLD[..], &["-f", &object]].concat()).shown());
+            assert!(host.tree() == before, "a refusal changed the host");
+        }
+    }
+    insta::assert_snapshot!(said.join("\n=====\n"));
+}
