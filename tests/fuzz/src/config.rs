@@ -155,9 +155,8 @@ impl Host {
         if edit.changes.iter().all(|change| change.to.is_some()) {
             assert_eq!(names(&after.legacy.configs_auth), names(&before.legacy.configs_auth), "credentials by host");
             assert_eq!(names(&after.legacy.auths), names(&before.legacy.auths), "credentials by url");
-            let trigger = |analysis: &Analysis| analysis.local_pull_trigger.as_ref().map(|trigger| trigger.key.clone());
-            assert_eq!(trigger(&after), trigger(before), "how images are pulled");
         }
+        assert_eq!(after.pull_path.is_local(), before.pull_path.is_local(), "the path by which images are pulled");
         match config_toml::patch(&again, directory) {
             Ok(second) => {
                 assert!(second.is_empty(), "a second edit changes {:?}", second.changes);
@@ -254,7 +253,9 @@ fn walk(item: &Item, path: &mut Vec<String>, out: &mut BTreeMap<Vec<String>, Str
     if let Some(table) = item.as_table_like() {
         for (key, item) in table.iter() {
             let is_registry = key == "registry" && path.len() == 2 && path[0] == "plugins";
-            if !is_registry {
+            // it keeps the path by which images are pulled
+            let is_local_pull = key == "use_local_image_pull" && *path == ["plugins", "io.containerd.cri.v1.images"];
+            if !is_registry && !is_local_pull {
                 path.push(key.to_owned());
                 walk(item, path, out);
                 path.pop();

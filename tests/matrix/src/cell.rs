@@ -47,9 +47,12 @@ pub fn covering() -> Vec<Cell> {
         (v2_0, Start::None),
         (v2_1, Start::ColonList),
         (v2_2, Start::Kind),
+        (v2_2, Start::NativeVersion2),
         (v2_3, Start::Gpu),
         (v2_4, Start::Default),
         (v2_4, Start::Legacy),
+        (v2_4, Start::Native),
+        (v2_4, Start::NativeVersion2),
     ]
     .map(|(containerd, start)| Cell { containerd, start })
     .to_vec()

@@ -8,9 +8,13 @@ use toml_edit::{DocumentMut, Item, Value};
 
 use crate::start::CONFIG;
 
-/// The registry settings, as the releases spell them.
-const REGISTRY: [&str; 2] =
-    ["plugins.io.containerd.grpc.v1.cri.registry", "plugins.io.containerd.cri.v1.images.registry"];
+/// What an edit may change: the registry settings, as the releases spell them, and the key that keeps pulls on the path
+/// that the old ones chose.
+const EDITED: [&str; 3] = [
+    "plugins.io.containerd.grpc.v1.cri.registry",
+    "plugins.io.containerd.cri.v1.images.registry",
+    "plugins.io.containerd.cri.v1.images.use_local_image_pull",
+];
 
 /// Every setting by its dotted path.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +39,7 @@ impl Dump {
         let keys: BTreeSet<&String> = self.0.keys().chain(after.0.keys()).collect();
         let strange: Vec<String> = keys
             .into_iter()
-            .filter(|key| self.0.get(*key) != after.0.get(*key) && !REGISTRY.iter().any(|table| key.starts_with(table)))
+            .filter(|key| self.0.get(*key) != after.0.get(*key) && !EDITED.iter().any(|table| key.starts_with(table)))
             .map(|key| format!("{key}: {:?} -> {:?}", self.0.get(key), after.0.get(key)))
             .collect();
         ensure!(strange.is_empty(), "other settings than the registry's have changed:\n{}", strange.join("\n"));

@@ -20,6 +20,10 @@ pub enum Start {
     ColonList,
     /// The old tables: mirrors, credentials, and TLS where the daemon still reads it.
     Legacy,
+    /// Old mirrors under a snapshotter for which the transfer service does not unpack.
+    Native,
+    /// The same in a file of version 2.
+    NativeVersion2,
     /// As the toolkits of GPU vendors leave it, with more runtimes.
     Gpu,
     /// Settings in a drop-in.
@@ -28,8 +32,17 @@ pub enum Start {
 
 impl Start {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::None, Self::Default, Self::Kind, Self::ColonList, Self::Legacy, Self::Gpu, Self::DropIns];
+    pub const ALL: [Self; 9] = [
+        Self::None,
+        Self::Default,
+        Self::Kind,
+        Self::ColonList,
+        Self::Legacy,
+        Self::Native,
+        Self::NativeVersion2,
+        Self::Gpu,
+        Self::DropIns,
+    ];
 
     /// Its name in test output.
     #[must_use]
@@ -40,6 +53,8 @@ impl Start {
             Self::Kind => "kind",
             Self::ColonList => "colon-list",
             Self::Legacy => "legacy",
+            Self::Native => "mirrors-under-native-snapshotter",
+            Self::NativeVersion2 => "mirrors-under-native-snapshotter-v2",
             Self::Gpu => "gpu",
             Self::DropIns => "drop-ins",
         }
@@ -50,7 +65,7 @@ impl Start {
     pub fn expected(self, containerd: &str) -> &'static str {
         let line = line(containerd);
         match self {
-            Self::Legacy => "Migrate",
+            Self::Legacy | Self::Native | Self::NativeVersion2 => "Migrate",
             // Up to 2.0 a list is split; 2.1 takes it for one directory.
             Self::ColonList if line < (2, 1) => "Adopt",
             // `discard_unpacked_layers` makes 2.2 read its default list as 2.0 did.
@@ -63,7 +78,7 @@ impl Start {
     #[must_use]
     pub fn serves(self, containerd: &str, registry: &str) -> &'static str {
         match (self, registry) {
-            (Self::Legacy, "docker.io") => "mirror2",
+            (Self::Legacy | Self::Native | Self::NativeVersion2, "docker.io") => "mirror2",
             (Self::Legacy, _) if line(containerd) < (2, 0) => "harbor",
             (Self::Legacy, _) => "mirror2",
             (_, "docker.io") => "docker.io",
@@ -86,6 +101,8 @@ impl Start {
                 files.push((CA.to_owned(), private_ca.to_owned()));
                 files
             }
+            Self::Native => main(if is_v1 { NATIVE_2.to_owned() } else { NATIVE_3.to_owned() }),
+            Self::NativeVersion2 => main(NATIVE_2.to_owned()),
             Self::Gpu => main(if is_v1 { GPU_1.to_owned() } else { GPU_2.to_owned() }),
             Self::DropIns => {
                 let (text, drop_in) = if is_v1 { DROP_INS_1 } else { DROP_INS_2 };
@@ -183,6 +200,24 @@ root = '/var/lib/containerd'
 [plugins.'io.containerd.cri.v1.runtime']
   tolerate_missing_hugetlb_controller = true
 "#;
+
+const NATIVE_2: &str = r#"version = 2
+
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "native"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]
+  endpoint = ["http://10.88.0.1:5001"]
+"#;
+
+const NATIVE_3: &str = r"version = 3
+
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = 'native'
+  [plugins.'io.containerd.cri.v1.images'.registry.mirrors.'docker.io']
+    endpoint = ['http://10.88.0.1:5001']
+";
 
 const GPU_1: &str = r#"version = 2
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     LoadedConfig,
     merge::{Effective, location},
-    node::{Kind, Node, Place},
+    node::Place,
+    pull_path::{PullPath, pull_path},
     version::{Spelling, for_new_file, is_read},
 };
 use crate::containerd::Version;
@@ -31,17 +32,6 @@ impl std::fmt::Display for Origin {
         let Self { value, file, line } = self;
         write!(f, "`{value}` in {}:{line}", file.display())
     }
-}
-
-/// A setting that makes CRI of 2.1+ pull without the transfer service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trigger {
-    /// Below the table of the images plugin, for example `discard_unpacked_layers`.
-    pub key: String,
-    /// The file, as the host names it.
-    pub file: PathBuf,
-    /// From 1.
-    pub line: usize,
 }
 
 /// Old registry settings beside `config_path`, by the name of the registry or host; never their values.
@@ -138,8 +128,8 @@ pub struct Analysis {
     pub effectiveness: Effectiveness,
     /// Old settings that are in force.
     pub legacy: Legacy,
-    /// The first setting that forces local pulls, in the daemon's order; only on 2.1+, where it matters.
-    pub local_pull_trigger: Option<Trigger>,
+    /// Which code pulls images.
+    pub pull_path: PullPath,
     /// The entry of `disabled_plugins` that disables CRI.
     pub cri_disabled: Option<Origin>,
     /// Settings of the registry that look as if they did something.
@@ -183,10 +173,6 @@ pub(crate) fn analyze(config: &LoadedConfig) -> Analysis {
         auths: registry.auths.iter().map(|(name, _, place)| origin(name, *place)).collect(),
         headers: registry.headers.iter().map(|(name, place)| origin(name, *place)).collect(),
     };
-    let trigger = local_pull_trigger(effective, version).map(|(key, place)| {
-        let (file, line) = location(files, place);
-        Trigger { key, file, line }
-    });
     let mut analysis = Analysis {
         version,
         declared_version: files.first().and_then(super::ConfigFile::declared_version),
@@ -195,7 +181,7 @@ pub(crate) fn analyze(config: &LoadedConfig) -> Analysis {
         config_path: registry.config_path.as_ref().map(|(value, place)| origin(value, *place)),
         effectiveness: Effectiveness::Unset,
         legacy,
-        local_pull_trigger: trigger,
+        pull_path: pull_path(config),
         cri_disabled: cri_disabled(effective, version).map(|(name, place)| origin(name, place)),
         ignored: super::ignored::ignored(config),
     };
@@ -204,7 +190,7 @@ pub(crate) fn analyze(config: &LoadedConfig) -> Analysis {
 }
 
 fn effectiveness(analysis: &Analysis) -> Effectiveness {
-    let Analysis { version, config_path, local_pull_trigger, .. } = analysis;
+    let Analysis { version, config_path, pull_path, .. } = analysis;
     let conflict = |Origin { value, file, line }| Effectiveness::Conflict { key: value, file, line };
     let set = config_path.as_ref().map(|origin| origin.value.as_str()).filter(|value| !value.is_empty());
     if let Some(value) = set {
@@ -218,10 +204,10 @@ fn effectiveness(analysis: &Analysis) -> Effectiveness {
         };
         return if !value.contains(':') {
             Effectiveness::Directory(first.clone())
-        } else if version.pulls_through_transfer_service() && local_pull_trigger.is_none() {
-            Effectiveness::ColonTrap { value: value.to_owned(), first: first.clone() }
-        } else {
+        } else if pull_path.is_local() {
             Effectiveness::List(parts)
+        } else {
+            Effectiveness::ColonTrap { value: value.to_owned(), first: first.clone() }
         };
     }
     if !version.defaults_to_colon_list() {
@@ -232,44 +218,11 @@ fn effectiveness(analysis: &Analysis) -> Effectiveness {
         return if version.defaults_only_without_mirrors() { Effectiveness::Unset } else { conflict(mirror) };
     }
     let first = DEFAULT_CONFIG_PATH.split(':').next().map(PathBuf::from).unwrap_or_default();
-    match local_pull_trigger {
-        Some(_) => Effectiveness::UnsetDefaultWorks(first),
-        None => Effectiveness::UnsetDefaultTrapped(first),
+    if pull_path.is_local() {
+        Effectiveness::UnsetDefaultWorks(first)
+    } else {
+        Effectiveness::UnsetDefaultTrapped(first)
     }
-}
-
-/// `CheckLocalImagePullConfigs` of internal/cri/config/config.go, in its order.
-fn local_pull_trigger(effective: &Effective, version: Version) -> Option<(String, Place)> {
-    if !version.pulls_through_transfer_service() {
-        return None;
-    }
-    let images = effective.images()?;
-    let is = |key: &str, expected: bool| {
-        let node = images.get(key)?;
-        matches!(node.kind, Kind::Boolean(value) if value == expected).then(|| (key.to_owned(), node.place))
-    };
-    let registry = |key: &str| {
-        let node = images.get("registry")?.at(&[key])?;
-        let filled = node.table().is_some_and(|table| !table.is_empty());
-        filled.then(|| (format!("registry.{key}"), node.table().map_or(node.place, |table| first_place(table, node))))
-    };
-    let downloads = || {
-        let node = images.get("max_concurrent_downloads")?;
-        matches!(node.kind, Kind::Integer(number) if number != 3)
-            .then(|| ("max_concurrent_downloads".to_owned(), node.place))
-    };
-    is("use_local_image_pull", true)
-        .or_else(|| is("disable_snapshot_annotations", false))
-        .or_else(|| is("discard_unpacked_layers", true))
-        .or_else(|| registry("mirrors"))
-        .or_else(|| registry("configs"))
-        .or_else(|| registry("auths"))
-        .or_else(downloads)
-        .or_else(|| is("image_pull_with_sync_fs", true))
-}
-
-fn first_place(table: &super::node::Table, of: &Node) -> Place {
-    table.values().map(|node| node.place).min().unwrap_or(of.place)
 }
 
 /// On 1.x plugins are disabled by ID in version 1 and by URI in version 2; 2.x has two more CRI plugins.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Edits are splices of bytes: comments, order, spacing, quotes, line ends and everything else stay as they are. Before
-//! an edit is handed out, the edited files are merged again and must differ in the registry settings alone.
+//! an edit is handed out, the edited files are merged again: they must differ in the registry settings alone, and the
+//! daemon must pull by the same path as before.
 
 mod analysis;
 mod document;
@@ -14,11 +15,13 @@ mod errors;
 pub mod glob;
 mod ignored;
 mod imports;
+mod judge;
 mod merge;
 mod migrate;
 mod need;
 mod node;
 mod patch;
+mod pull_path;
 mod registry_table;
 mod source;
 mod splice;
@@ -27,12 +30,13 @@ mod version;
 
 use std::path::{Path, PathBuf};
 
-pub use analysis::{Analysis, Effectiveness, Ignored, Legacy, Origin, Trigger};
+pub use analysis::{Analysis, Effectiveness, Ignored, Legacy, Origin};
 pub use document::ConfigFile;
 pub use errors::{ConfigError, PatchError};
 pub use migrate::{MigratedEndpoint, MigratedRegistry, migrate};
 pub use need::Need;
 pub use patch::{Change, Edit, patch};
+pub use pull_path::{PullPath, Trigger};
 pub(crate) use registry_table::{RegistryTable, host_of_auths};
 pub use source::{ConfigSource, MapSource, SourceError};
 pub use undo::{Undo, UndoError, UndoOutcome, undo};

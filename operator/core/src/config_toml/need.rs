@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::analysis::{Analysis, Effectiveness, Origin};
+use super::{
+    analysis::{Analysis, Effectiveness, Origin},
+    pull_path::PullPath,
+};
 
 /// What a configuration needs, with the reason as a sentence without its full stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,14 +64,13 @@ impl Analysis {
             );
             return Need::Migrate { directory, why };
         }
-        let trigger = self.local_pull_trigger.as_ref().map_or_else(String::new, |trigger| {
-            format!(
-                " because `{}` in {}:{} makes it pull without the transfer service",
-                trigger.key,
-                trigger.file.display(),
-                trigger.line
-            )
-        });
+        let trigger = match &self.pull_path {
+            PullPath::Local { trigger, file, line } => {
+                let file = file.display();
+                format!(" because `{trigger}` in {file}:{line} makes it pull without the transfer service")
+            }
+            PullPath::OnlyLocal | PullPath::Transfer => String::new(),
+        };
         match &self.effectiveness {
             Effectiveness::Directory(directory) => Need::Nothing {
                 directory: directory.clone(),

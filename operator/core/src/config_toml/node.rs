@@ -1,7 +1,8 @@
 //! The values of a config file, each with the place that it was read from.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
+use serde::{Deserialize, Serialize};
 use toml_edit::{Item, Value};
 
 /// Where a value stands: which of the loaded files, and which bytes of its text.
@@ -39,7 +40,32 @@ pub(crate) enum Kind {
     Other(String),
 }
 
+/// A value that an edit sets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Scalar {
+    Text(String),
+    Boolean(bool),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Boolean(value) => value.fmt(f),
+        }
+    }
+}
+
 impl Node {
+    pub(crate) fn scalar(&self) -> Option<Scalar> {
+        match &self.kind {
+            Kind::Text(text) => Some(Scalar::Text(text.clone())),
+            Kind::Boolean(value) => Some(Scalar::Boolean(*value)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn table(&self) -> Option<&Table> {
         match &self.kind {
             Kind::Table(table) => Some(table),

@@ -11,11 +11,16 @@ use super::{
     analysis::Effectiveness,
     document::ConfigFile,
     errors::PatchError,
-    node::{Kind, Node, Table, same_tables},
+    judge::{self, Judge, PathChange},
+    node::{Node, Scalar},
+    pull_path::Trigger,
     splice::{self, Splice},
-    undo::Undo,
+    undo::{KeyUndo, Undo},
     version::{self, Spelling},
 };
+
+/// The key of a registry table that names the directory.
+pub(crate) const CONFIG_PATH: &str = "config_path";
 
 /// One key that an edit changes. Values are never secrets: old tables are named by their hosts.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -64,7 +69,8 @@ pub fn patch(config: &LoadedConfig, directory: &Path) -> Result<Edit, PatchError
         let (file, line, key) = (in_the_way.file, in_the_way.line, in_the_way.value);
         return Err(PatchError::NeedsMigration { file, line, key, version: config.version });
     }
-    set_directory(config, directory, &Judge { only: None, first: None, reference: config, removed: &[] })
+    let judge = Judge { only: None, first: None, reference: config, removed: &[] };
+    set_directory(config, directory, &judge)
 }
 
 /// What both [`patch`] and [`super::migrate`] refuse.
@@ -80,36 +86,19 @@ pub(crate) fn check(config: &LoadedConfig, directory: &Path) -> Result<(), Patch
     Ok(())
 }
 
-/// Which edit of [`set_directory`] is right.
-pub(crate) struct Judge<'a> {
-    /// The file that may be edited; any where it is `None`.
-    pub(crate) only: Option<usize>,
-    /// The table to try first, unless `config_path` stands somewhere already.
-    pub(crate) first: Option<Spelling>,
-    /// What the daemon must read as before, apart from `config_path`, ...
-    pub(crate) reference: &'a LoadedConfig,
-    /// ... and from what was taken out of that file.
-    pub(crate) removed: &'a [Vec<&'a str>],
-}
-
-impl Judge<'_> {
-    fn accepts(&self, edited: &LoadedConfig, file: usize, directory: &Path) -> bool {
-        edited.analyze().effectiveness == Effectiveness::Directory(directory.to_owned())
-            && same_but_for(self.reference, edited, file, self.removed)
-    }
-}
-
 /// [`patch`] without its checks: also for a configuration whose old settings were just taken out.
 pub(crate) fn set_directory(config: &LoadedConfig, directory: &Path, judge: &Judge<'_>) -> Result<Edit, PatchError> {
     let no_place = || PatchError::NoPlace { main: config.main.clone(), version: config.version };
-    let value = directory.to_str().ok_or_else(no_place)?;
+    let value = &Scalar::Text(directory.to_str().ok_or_else(no_place)?.to_owned());
     if config.files.is_empty() {
         return new_file(config, directory, value).ok_or_else(no_place);
     }
     let origin = config.effective.registry.config_path.as_ref().map(|(_, place)| place.file);
     let index = judge.only.or(origin).unwrap_or(0);
-    if judge.accepts(config, index, directory) {
-        return Ok(unchanged(&config.files[index]));
+    if judge.accepts(config, index, directory)
+        && let Some(edit) = on_the_same_path(config, index, None, judge)
+    {
+        return Ok(edit);
     }
     candidates(config, judge)
         .into_iter()
@@ -118,30 +107,60 @@ pub(crate) fn set_directory(config: &LoadedConfig, directory: &Path, judge: &Jud
         .ok_or_else(no_place)
 }
 
-fn unchanged(file: &ConfigFile) -> Edit {
-    let bytes = file.bytes().to_vec();
-    let undo = Undo::nothing(file.path(), &bytes);
-    Edit { file: file.path().to_owned(), before: Some(bytes.clone()), after: bytes, changes: Vec::new(), undo }
+/// The edit that sets the directory, and `use_local_image_pull` with it where the daemon would pull by another path than
+/// before: the old tables were what made it pull by its own client. `None` where the path cannot be kept.
+fn on_the_same_path(config: &LoadedConfig, index: usize, directory: Option<KeySet>, judge: &Judge<'_>) -> Option<Edit> {
+    let edited = directory.as_ref().map_or(config, |set| &set.config);
+    let local_pull = match judge.path_change(edited) {
+        PathChange::None => None,
+        PathChange::ToTransfer => Some(force_local_pull(edited, index)?),
+        PathChange::ToLocal => return None,
+    };
+    let file = &config.files[index];
+    let last = local_pull.as_ref().or(directory.as_ref());
+    let after = last.map_or_else(|| file.bytes().to_vec(), |set| set.after.clone());
+    let mut undo = Undo::nothing(file.path(), &after);
+    let mut changes = Vec::new();
+    if let Some(KeySet { change, back, undo: key, .. }) = local_pull {
+        undo.set_local_pull(back, key);
+        changes.push(change);
+    }
+    if let Some(KeySet { change, back, undo: key, .. }) = directory {
+        undo.set_config_path(back, key);
+        changes.push(change);
+    }
+    Some(Edit { file: file.path().to_owned(), before: Some(file.bytes().to_vec()), after, changes, undo })
 }
 
-fn new_file(config: &LoadedConfig, directory: &Path, value: &str) -> Option<Edit> {
+/// Makes the daemon pull by its own client.
+///
+/// 2.x does not carry the key over from the table of the old plugin (seen on 2.4.2): it stands in the table of the new
+/// one, in files of each version.
+fn force_local_pull(config: &LoadedConfig, index: usize) -> Option<KeySet> {
+    let [key] = Trigger::UseLocalImagePull.path() else { return None };
+    let accepts = |edited: &LoadedConfig| judge::only_forces_local_pull(config, edited, index);
+    set_key(config, index, (&Spelling::Images.plugin_table(), key), &Scalar::Boolean(true), accepts)
+}
+
+fn new_file(config: &LoadedConfig, directory: &Path, value: &Scalar) -> Option<Edit> {
     let declared = version::for_new_file(config.version);
     let spelling = Spelling::for_new_table(config.version, Some(declared));
     let start = format!("version = {declared}\n");
     let empty = ConfigFile::parse(0, &config.main, start.into_bytes(), config.version).ok()?;
-    let splice = splice::insert_key(empty.document(), &spelling.table(), "config_path", value).into_iter().next()?;
+    let splice = splice::insert_key(empty.document(), &spelling.table(), CONFIG_PATH, value).into_iter().next()?;
     let after = splice::apply(empty.bytes(), std::slice::from_ref(&splice))?;
     let edited = ConfigFile::parse(0, &config.main, after.clone(), config.version).ok()?;
     let result = LoadedConfig::build(config.version, config.main.clone(), vec![edited]).ok()?;
     (result.analyze().effectiveness == Effectiveness::Directory(directory.to_owned())).then_some(())?;
-    let undo = Undo::new_file(&config.main, &after, &spelling.table(), value, splice.with);
-    let changes = vec![change(&config.main, spelling, None, value)];
+    let key = KeyUndo::new(&spelling.table(), CONFIG_PATH, value, None, splice.with);
+    let undo = Undo::new_file(&config.main, &after, key);
+    let changes = vec![change(&config.main, &spelling.table(), CONFIG_PATH, None, value)];
     Some(Edit { file: config.main.clone(), before: None, after, changes, undo })
 }
 
-fn change(file: &Path, spelling: Spelling, from: Option<&str>, to: &str) -> Change {
-    let key = format!("{}.config_path", spelling.display());
-    Change { file: file.to_owned(), key, from: from.map(str::to_owned), to: Some(to.to_owned()) }
+fn change(file: &Path, table: &[&str], key: &str, from: Option<&Node>, to: &Scalar) -> Change {
+    let from = from.and_then(Node::scalar).map(|from| from.to_string());
+    Change { file: file.to_owned(), key: splice::dotted(table, key), from, to: Some(to.to_string()) }
 }
 
 /// Where `config_path` could be set.
@@ -193,77 +212,53 @@ fn try_candidate(
     config: &LoadedConfig,
     candidate: Candidate,
     directory: &Path,
-    value: &str,
+    value: &Scalar,
     judge: &Judge<'_>,
 ) -> Option<Edit> {
     let Candidate { file: index, spelling } = candidate;
+    let accepts = |edited: &LoadedConfig| judge.accepts(edited, index, directory);
+    let set = set_key(config, index, (&spelling.table(), CONFIG_PATH), value, accepts)?;
+    on_the_same_path(config, index, Some(set), judge)
+}
+
+/// A key that was set in one file.
+struct KeySet {
+    /// With the edited file.
+    config: LoadedConfig,
+    /// The edited file.
+    after: Vec<u8>,
+    change: Change,
+    /// From the edited file to the one before.
+    back: Vec<Splice>,
+    undo: KeyUndo,
+}
+
+/// Sets a key of a table in the first of the ways after which all is as it must be.
+fn set_key(
+    config: &LoadedConfig,
+    index: usize,
+    (table, key): (&[&str], &str),
+    value: &Scalar,
+    accepts: impl Fn(&LoadedConfig) -> bool,
+) -> Option<KeySet> {
     let file = &config.files[index];
     let document = file.document();
-    let table = spelling.table();
-    let old = document.root.get(table[0]).and_then(|node| node.at(&[table[1], table[2], "config_path"]));
+    let (root, below) = table.split_first()?;
+    let old = document.root.get(*root).and_then(|node| node.at(below)?.at(&[key]));
     let ways = match old {
         Some(node) => vec![splice::replace_value(document, &(node.place.start..node.place.end), value)],
-        None => splice::insert_key(document, &table, "config_path", value),
+        None => splice::insert_key(document, table, key, value),
     };
     ways.into_iter().find_map(|splice| {
         let at = splice.at.start + document.mark..splice.at.end + document.mark;
         let splices = [Splice { at, ..splice }];
         let after = splice::apply(file.bytes(), &splices)?;
-        let edited = config.with_file(index, after.clone()).ok()?;
-        if !judge.accepts(&edited, index, directory) {
-            return None;
-        }
-        let undo = Undo::new(file.path(), file.bytes(), &after, &splices, &table, value, old.is_none())?;
-        let changes = vec![change(file.path(), spelling, old.and_then(Node::text), value)];
-        Some(Edit { file: file.path().to_owned(), before: Some(file.bytes().to_vec()), after, changes, undo })
+        let edited = config.with_file(index, after.clone()).ok().filter(&accepts)?;
+        let back = splice::inverse(file.bytes(), &splices)?;
+        let [Splice { with: added, .. }] = splices;
+        let replaced = old.and_then(|_| Some(back.first()?.with.clone()));
+        let undo = KeyUndo::new(table, key, value, replaced, added);
+        let change = change(file.path(), table, key, old, value);
+        Some(KeySet { config: edited, after, change, back, undo })
     })
-}
-
-/// Whether the daemon reads both the same, apart from `config_path` of the registry tables and the paths that were taken
-/// out.
-fn same_but_for(a: &LoadedConfig, b: &LoadedConfig, edited: usize, removed: &[Vec<&str>]) -> bool {
-    let rest = |config: &LoadedConfig| {
-        let mut root = config.files[edited].document().root.clone();
-        if let Some(Node { kind: Kind::Table(plugins), .. }) = root.get_mut("plugins") {
-            *plugins = stripped(plugins, removed);
-        }
-        root.retain(|name, node| name != "plugins" || node.table().is_none_or(|table| !table.is_empty()));
-        root
-    };
-    // what was taken out under an old name is missing under the name that it was migrated to as well
-    let migrated: Vec<Vec<&str>> = Spelling::ALL
-        .into_iter()
-        .flat_map(|spelling| removed.iter().map(move |path| [&spelling.table(), &path[3..]].concat()))
-        .collect();
-    let merged = |config: &LoadedConfig| stripped(&config.effective.plugins, &migrated);
-    same_tables(&merged(a), &merged(b)) && same_tables(&rest(a), &rest(b))
-}
-
-/// The plugin tables without `config_path` in registry tables and without the removed paths, and without tables of the
-/// CRI plugin that are empty then.
-fn stripped(plugins: &Table, removed: &[Vec<&str>]) -> Table {
-    let mut plugins = plugins.clone();
-    for spelling in Spelling::ALL {
-        let [_, plugin, registry] = spelling.table();
-        remove(&mut plugins, &[plugin, registry, "config_path"]);
-    }
-    for path in removed {
-        remove(&mut plugins, &path[1..]);
-    }
-    plugins
-}
-
-/// Removes a key, and every table on the way that is empty then.
-fn remove(table: &mut Table, path: &[&str]) {
-    let Some((first, rest)) = path.split_first() else {
-        return;
-    };
-    if rest.is_empty() {
-        table.remove(*first);
-    } else if let Some(Node { kind: Kind::Table(below), .. }) = table.get_mut(*first) {
-        remove(below, rest);
-        if below.is_empty() {
-            table.remove(*first);
-        }
-    }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     document::{Document, Statement, StatementKind},
-    node::{Kind, Node},
+    node::{Kind, Node, Scalar},
 };
 
 /// Replaces the bytes of `at` by `with`.
@@ -50,18 +50,23 @@ pub(crate) fn inverse(bytes: &[u8], splices: &[Splice]) -> Option<Vec<Splice>> {
     Some(out)
 }
 
-/// Replaces a value by a string, in the kind of quotes that stand there.
-pub(crate) fn replace_value(document: &Document, value: &Range<usize>, with: &str) -> Splice {
+/// Replaces a value, a string in the kind of quotes that stand there.
+pub(crate) fn replace_value(document: &Document, value: &Range<usize>, with: &Scalar) -> Splice {
     let old = &document.text[value.clone()];
     let literal = old.starts_with('\'') && !old.starts_with("'''");
-    Splice { at: value.clone(), with: quoted(with, literal) }
+    Splice { at: value.clone(), with: written(with, literal) }
+}
+
+/// A key by its dotted path, as messages name it.
+pub(crate) fn dotted(table: &[&str], key: &str) -> String {
+    Style { newline: "\n", literal: false, unit: String::new() }.path(table.iter().copied().chain([key]))
 }
 
 /// The ways to add `key = value` to a table, as the file itself would have it first. Not each is valid in each file
 /// (a header cannot name a table of dotted keys, for one): the caller takes the first that works.
-pub(crate) fn insert_key(document: &Document, table: &[&str], key: &str, value: &str) -> Vec<Splice> {
+pub(crate) fn insert_key(document: &Document, table: &[&str], key: &str, value: &Scalar) -> Vec<Splice> {
     let style = Style::of(document);
-    let pair = format!("{} = {}", style.key(key), quoted(value, style.literal));
+    let pair = format!("{} = {}", style.key(key), written(value, style.literal));
     let dotted = |length| beside_dotted_keys(document, table, length, key, value, &style);
     let found = [
         below_header(document, table, &pair, &style),
@@ -115,6 +120,13 @@ impl Style {
 
     fn path<'k>(&self, path: impl IntoIterator<Item = &'k str>) -> String {
         path.into_iter().map(|key| self.key(key)).collect::<Vec<_>>().join(".")
+    }
+}
+
+fn written(value: &Scalar, literal: bool) -> String {
+    match value {
+        Scalar::Text(text) => quoted(text, literal),
+        Scalar::Boolean(value) => value.to_string(),
     }
 }
 
@@ -200,7 +212,7 @@ fn beside_dotted_keys(
     table: &[&str],
     length: usize,
     key: &str,
-    value: &str,
+    value: &Scalar,
     style: &Style,
 ) -> Option<Splice> {
     let prefix = &table[..length];
@@ -210,7 +222,7 @@ fn beside_dotted_keys(
         s.kind == StatementKind::KeyValue && is_below && depth(*index) < length
     })?;
     let path = style.path(table[depth(index)..].iter().copied().chain([key]));
-    let line = format!("{}{path} = {}", document.indentation(statement.span.start), quoted(value, style.literal));
+    let line = format!("{}{path} = {}", document.indentation(statement.span.start), written(value, style.literal));
     Some(insert_line_after(document, statement.span.end, &line, style))
 }
 

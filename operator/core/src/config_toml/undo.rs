@@ -8,7 +8,9 @@ use sha2::{Digest, Sha256};
 use super::{
     document::{ConfigFile, Document, Statement, StatementKind},
     errors::ConfigError,
-    node::{Node, Place},
+    node::{Node, Place, Scalar},
+    patch::CONFIG_PATH,
+    pull_path::registry_is_trigger,
     splice::{self, Splice},
     version::Spelling,
 };
@@ -25,22 +27,52 @@ pub struct Undo {
     pub after: String,
     /// Exactly back, stage by stage, from the bytes that the edit left.
     back: Vec<Vec<Splice>>,
-    /// The key that the edit set.
+    /// The key that the edit set: `config_path`.
     key: Option<KeyUndo>,
+    /// `use_local_image_pull`, where the edit set that too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    local_pull: Option<KeyUndo>,
     /// The blocks that the edit commented out.
     blocks: Vec<Block>,
 }
 
+/// A key that an edit set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct KeyUndo {
-    /// The table of `config_path`, from the root.
+pub(crate) struct KeyUndo {
+    /// Its table, from the root.
     table: Vec<String>,
+    /// Absent in records of the time when an edit set `config_path` alone.
+    #[serde(default = "config_path")]
+    name: String,
     /// What was set.
-    ours: String,
+    ours: Scalar,
     /// What stood there, as it was written; `None` where the key was added.
     old: Option<String>,
     /// The text that was added where the key was added.
     added: Option<String>,
+}
+
+fn config_path() -> String {
+    CONFIG_PATH.to_owned()
+}
+
+impl KeyUndo {
+    /// For a key that was set to `ours`: by replacing what stood there, or by adding a text.
+    pub(crate) fn new(table: &[&str], name: &str, ours: &Scalar, replaced: Option<String>, added: String) -> Self {
+        let added = replaced.is_none().then_some(added);
+        let table = table.iter().map(|key| (*key).to_owned()).collect();
+        Self { table, name: name.to_owned(), ours: ours.clone(), old: replaced, added }
+    }
+
+    fn find<'d>(&self, document: &'d Document) -> Option<&'d Node> {
+        let (first, rest) = self.table.split_first()?;
+        let path: Vec<&str> = rest.iter().chain([&self.name]).map(String::as_str).collect();
+        document.root.get(first)?.at(&path)
+    }
+
+    fn is_ours(&self, document: &Document) -> bool {
+        self.find(document).and_then(Node::scalar).as_ref() == Some(&self.ours)
+    }
 }
 
 /// A region of whole lines.
@@ -101,38 +133,29 @@ impl Undo {
             after: hash(bytes),
             back: Vec::new(),
             key: None,
+            local_pull: None,
             blocks: Vec::new(),
         }
     }
 
-    pub(crate) fn new_file(file: &Path, after: &[u8], table: &[&str], value: &str, added: String) -> Self {
-        let key = KeyUndo { table: owned(table), ours: value.to_owned(), old: None, added: Some(added) };
+    pub(crate) fn new_file(file: &Path, after: &[u8], key: KeyUndo) -> Self {
         Self { created: true, key: Some(key), ..Self::nothing(file, after) }
     }
 
-    /// For an edit of `before` by `splices`, of which the last sets `config_path`.
-    pub(crate) fn new(
-        file: &Path,
-        before: &[u8],
-        after: &[u8],
-        splices: &[Splice],
-        table: &[&str],
-        value: &str,
-        inserted: bool,
-    ) -> Option<Self> {
-        let back = splice::inverse(before, splices)?;
-        let (edit, reverse) = (splices.last()?, back.last()?);
-        let key = KeyUndo {
-            table: owned(table),
-            ours: value.to_owned(),
-            old: (!inserted).then(|| reverse.with.clone()),
-            added: inserted.then(|| edit.with.clone()),
-        };
-        Some(Self { back: vec![back], key: Some(key), ..Self::nothing(file, after) })
+    /// A step before those recorded so far: `config_path`.
+    pub(crate) fn set_config_path(&mut self, back: Vec<Splice>, key: KeyUndo) {
+        self.back.push(back);
+        self.key = Some(key);
     }
 
-    /// A step before the one recorded so far: tables that were commented out.
-    pub(crate) fn add_stage(&mut self, back: Vec<Splice>, blocks: Vec<Block>, after: &[u8]) {
+    /// A step before those recorded so far: `use_local_image_pull`.
+    pub(crate) fn set_local_pull(&mut self, back: Vec<Splice>, key: KeyUndo) {
+        self.back.push(back);
+        self.local_pull = Some(key);
+    }
+
+    /// A step before those recorded so far: tables that were commented out.
+    pub(crate) fn add_comments(&mut self, back: Vec<Splice>, blocks: Vec<Block>, after: &[u8]) {
         self.back.push(back);
         self.blocks = blocks;
         self.after = hash(after);
@@ -141,7 +164,10 @@ impl Undo {
     /// The directory that the edit set; `None` where it set none.
     #[must_use]
     pub fn directory(&self) -> Option<&Path> {
-        self.key.as_ref().map(|key| Path::new(&key.ours))
+        match &self.key.as_ref()?.ours {
+            Scalar::Text(directory) => Some(Path::new(directory)),
+            Scalar::Boolean(_) => None,
+        }
     }
 
     /// Whether `bytes` are exactly what the edit wrote: then a backup may be put back as it is.
@@ -174,15 +200,25 @@ pub fn undo(current: &[u8], undo: &Undo, version: Version) -> UndoOutcome {
 fn take_back(current: &[u8], undo: &Undo, version: Version) -> Result<Vec<u8>, UndoError> {
     let parse = |bytes: &[u8]| ConfigFile::parse(0, &undo.file, bytes.to_vec(), version);
     let now = parse(current)?;
-    let without_key = match &undo.key {
-        // removed or set to something else since: it is not ours any more, and the old tables cannot stand beside it
-        Some(key) if !is_ours(now.document(), key) => return Ok(current.to_vec()),
-        Some(key) => take_back_key(&now, key, undo)?,
-        None => current.to_vec(),
+    // removed or set to something else since: it is not ours any more, and the old tables cannot stand beside it
+    if undo.key.as_ref().is_some_and(|key| !key.is_ours(now.document())) {
+        return Ok(current.to_vec());
+    }
+    // the last that was set goes first
+    let without = |keys: [Option<&KeyUndo>; 2]| {
+        let mut keys = keys.into_iter().flatten();
+        let bytes = keys.try_fold(current.to_vec(), |bytes, key| take_back_key(&parse(&bytes)?, key, undo))?;
+        let bytes = take_back_blocks(bytes, undo)?;
+        let then = parse(&bytes)?;
+        Ok::<_, UndoError>((bytes, then))
     };
-    let bytes = take_back_blocks(without_key, undo)?;
+    let local_pull = undo.local_pull.as_ref().filter(|key| key.is_ours(now.document()));
+    let (mut bytes, mut then) = without([local_pull, undo.key.as_ref()])?;
+    // where others deleted the old tables for good, nothing else keeps the node pulling as it does
+    if local_pull.is_some() && !registries(then.document()).any(registry_is_trigger) {
+        (bytes, then) = without([None, undo.key.as_ref()])?;
+    }
     // a mistake here must not break the node
-    let then = parse(&bytes)?;
     if conflict(then.document(), version) && !conflict(now.document(), version) {
         return Err(UndoError::Conflict { file: undo.file.clone() });
     }
@@ -191,34 +227,27 @@ fn take_back(current: &[u8], undo: &Undo, version: Version) -> Result<Vec<u8>, U
 
 /// Whether a registry table of the file keeps CRI from loading by itself.
 fn conflict(document: &Document, version: Version) -> bool {
-    let registries = Spelling::ALL.into_iter().filter_map(|spelling| {
-        let [plugins, plugin, registry] = spelling.table();
-        document.root.get(plugins)?.at(&[plugin, registry])
-    });
-    registries.into_iter().any(|registry| {
+    registries(document).any(|registry| {
         let filled = |key| registry.at(&[key]).and_then(Node::table).is_some_and(|table| !table.is_empty());
         let hosts = registry.at(&["configs"]).and_then(Node::table);
         let tls = hosts.is_some_and(|hosts| hosts.values().any(|host| host.at(&["tls"]).is_some()));
-        let config_path = registry.at(&["config_path"]).and_then(Node::text);
+        let config_path = registry.at(&[CONFIG_PATH]).and_then(Node::text);
         config_path.is_some_and(|path| !path.is_empty()) && (filled("mirrors") || version.reads_configs_tls() && tls)
     })
 }
 
-fn is_ours(document: &Document, key: &KeyUndo) -> bool {
-    find(document, key).is_some_and(|node| node.text() == Some(&key.ours))
-}
-
-fn find<'d>(document: &'d Document, key: &KeyUndo) -> Option<&'d Node> {
-    let (first, rest) = key.table.split_first()?;
-    let path: Vec<&str> = rest.iter().map(String::as_str).chain(["config_path"]).collect();
-    document.root.get(first)?.at(&path)
+fn registries(document: &Document) -> impl Iterator<Item = &Node> {
+    Spelling::ALL.into_iter().filter_map(|spelling| {
+        let [plugins, plugin, registry] = spelling.table();
+        document.root.get(plugins)?.at(&[plugin, registry])
+    })
 }
 
 fn take_back_key(file: &ConfigFile, key: &KeyUndo, undo: &Undo) -> Result<Vec<u8>, UndoError> {
     let document = file.document();
     let line = |place: Place| document.line(place.start);
     let rewritten = |line: usize| UndoError::Rewritten { file: undo.file.clone(), line };
-    let place = find(document, key).map(|node| node.place).ok_or_else(|| rewritten(1))?;
+    let place = key.find(document).map(|node| node.place).ok_or_else(|| rewritten(1))?;
     let splices = match &key.old {
         Some(old) => vec![Splice { at: place.start..place.end, with: old.clone() }],
         None => removal(document, place, key).ok_or_else(|| rewritten(line(place)))?,
@@ -300,10 +329,6 @@ fn take_back_blocks(bytes: Vec<u8>, undo: &Undo) -> Result<Vec<u8>, UndoError> {
 
 fn position(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     (!needle.is_empty()).then(|| bytes.windows(needle.len()).position(|window| window == needle)).flatten()
-}
-
-fn owned(table: &[&str]) -> Vec<String> {
-    table.iter().map(|key| (*key).to_owned()).collect()
 }
 
 fn hash(bytes: &[u8]) -> String {

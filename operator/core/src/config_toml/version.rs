@@ -29,6 +29,11 @@ impl Spelling {
         ["plugins", self.plugin(), "registry"]
     }
 
+    /// The path of the plugin's own table.
+    pub(crate) const fn plugin_table(self) -> [&'static str; 2] {
+        ["plugins", self.plugin()]
+    }
+
     /// As it is written in a header.
     pub(crate) const fn display(self) -> &'static str {
         match self {

@@ -16,7 +16,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, path::PathBuf};
 
 use registry_mirror_core::{
-    config_toml::{self, Edit, Effectiveness, LoadedConfig, MapSource, Need, UndoError, UndoOutcome},
+    config_toml::{self, Edit, Effectiveness, LoadedConfig, MapSource, Need, PullPath, UndoError, UndoOutcome},
     containerd::Version,
 };
 
@@ -171,8 +171,10 @@ fn outcome(case: &Case, version: Version) -> Vec<(String, String)> {
     let _ = writeln!(said, "config_path {effectiveness}");
     // elsewhere it changes nothing, and it would keep versions apart that give the same
     let matters = matches!(analysis.effectiveness, Effectiveness::List(_) | Effectiveness::UnsetDefaultWorks(_));
-    if let Some(trigger) = analysis.local_pull_trigger.as_ref().filter(|_| matters) {
-        let _ = writeln!(said, "trigger {} {}:{}", trigger.key, trigger.file.display(), trigger.line);
+    if let PullPath::Local { trigger, file, line } = &analysis.pull_path
+        && matters
+    {
+        let _ = writeln!(said, "trigger {trigger} {}:{line}", file.display());
     }
     if let Some(disabled) = &analysis.cri_disabled {
         let _ = writeln!(said, "disabled {disabled}");
@@ -256,6 +258,8 @@ fn check_edit(case: &Case, config: &LoadedConfig, edit: &Edit, source: &MapSourc
     let analysis = again.analyze();
     let directory = analysis.effectiveness.directory().expect(title).to_owned();
     assert!(matches!(analysis.need(Path::new(DIRECTORY)), Need::Nothing { .. }), "{title}: nothing is left to do");
+    let path = config.analyze().pull_path;
+    assert_eq!(path.is_local(), analysis.pull_path.is_local(), "{title}: another pull path than {path:?}");
     let second = config_toml::patch(&again, &directory).expect(title);
     assert!(second.is_empty(), "{title}: a second patch is the identity");
     assert_eq!(second.before.as_deref(), Some(&second.after[..]), "{title}");

@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, fmt, path::Path};
 
 use proptest::prelude::*;
 use registry_mirror_core::{
-    config_toml::{self, Edit, Effectiveness, MapSource, Need, PatchError, UndoOutcome},
+    config_toml::{self, Edit, Effectiveness, MapSource, Need, PatchError, PullPath, Trigger, UndoOutcome},
     containerd::Version,
 };
 
 const MAIN: &str = "/etc/containerd/config.toml";
 const DIRECTORY: &str = "/etc/containerd/certs.d";
+
+const LOCAL_PULL: &str = "/plugins/io.containerd.cri.v1.images/use_local_image_pull";
 
 /// Sections that may stand in a file in any order, once each. `P` is the plugin, quoted in one of the ways.
 const SECTIONS: &[(&str, &[&str])] = &[
@@ -17,6 +19,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("plugins.P", &["sandbox_image = 'registry.k8s.io/pause:3.9'", "max_concurrent_downloads = 5"]),
     ("plugins.P.cni", &["bin_dir = '/opt/cni/bin'", "args = [\n  'a', # first\n  'b',\n]"]),
     ("plugins.P.containerd", &["discard_unpacked_layers = true", "snapshotter = 'native'"]),
+    ("plugins.'io.containerd.cri.v1.images'", &["use_local_image_pull = false", "use_local_image_pull = true"]),
     ("plugins.P.containerd.runtimes.runc", &["runtime_type = 'io.containerd.runc.v2'"]),
     ("plugins.P.registry", &["config_path = ''", "config_path = '/a:/b'", "config_path = \"/srv/certs.d\""]),
     ("plugins.P.registry.headers", &["X-Team = ['blue', 'green']"]),
@@ -64,7 +67,7 @@ prop_compose! {
                 text.push_str(&format!("{indentation}  {line}\n"));
             }
         }
-        (name.replace('P', &plugin.replace(['\'', '"'], "")), text)
+        (path.replace(['\'', '"'], ""), text)
     }
 }
 
@@ -194,7 +197,12 @@ proptest! {
     fn nothing_outside_of_the_registry_tables_changes(host in host()) {
         let Some(Ok(edit)) = plan(&host) else { return Ok(()) };
         let before = edit.before.clone().unwrap_or_default();
-        prop_assert_eq!(outside_of_registries(&before), outside_of_registries(&edit.after));
+        let mut values = [&before, &edit.after].map(|bytes| outside_of_registries(bytes));
+        // it keeps the pull path, which the next property is about
+        for values in &mut values {
+            values.remove(LOCAL_PULL);
+        }
+        prop_assert_eq!(&values[0], &values[1]);
         // and every line of before is there, as it was or behind a comment mark; that their order is the same follows
         // from undo, which only takes out and puts back
         let lines = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8").replace('\u{feff}', "");
@@ -202,8 +210,23 @@ proptest! {
         for line in lines(&before).lines() {
             match after.iter().position(|other| other == line || other.strip_prefix("# ") == Some(line)) {
                 Some(at) => { after.swap_remove(at); }
-                None => prop_assert!(line.contains("config_path") || line.contains('{'), "lost: {line}"),
+                // replaced, or taken apart
+                None => prop_assert!(["config_path", "use_local_image_pull", "{"].iter().any(|key| line.contains(key)), "lost: {line}"),
             }
+        }
+    }
+
+    #[test]
+    fn no_edit_changes_the_pull_path(host in host()) {
+        let Some(Ok(edit)) = plan(&host) else { return Ok(()) };
+        let edited = host.source.clone().with(&edit.file, edit.after.clone());
+        let path = |source| config_toml::load(Path::new(MAIN), host.version, source).expect("loads").analyze().pull_path;
+        let (before, after) = (path(&host.source), path(&edited));
+        prop_assert_eq!(before.is_local(), after.is_local(), "{:?} became {:?}", before, after);
+        // and the key is set where nothing else keeps it
+        if edit.changes.iter().any(|change| change.key.ends_with("use_local_image_pull")) {
+            let keeps = matches!(after, PullPath::Local { trigger: Trigger::UseLocalImagePull, .. });
+            prop_assert!(keeps && host.version >= Version::new(2, 1, 0), "{:?}", after);
         }
     }
 

@@ -130,6 +130,35 @@ fn old_tables_that_were_deleted_stay_deleted() {
 }
 
 #[test]
+fn what_forces_local_pulls_goes_with_the_return_of_the_old_tables() {
+    let edit = edit(MIRRORS, V2);
+    assert!(text(&edit).contains("use_local_image_pull = true"), "{}", text(&edit));
+    assert_eq!(taken_back(&(text(&edit) + "# end\n"), &edit, V2), MIRRORS.to_owned() + "# end\n");
+    // a person has set it to something else: that stays
+    let theirs = text(&edit).replace("use_local_image_pull = true", "use_local_image_pull = false");
+    assert!(taken_back(&theirs, &edit, V2).contains("use_local_image_pull = false"));
+}
+
+#[test]
+fn what_forces_local_pulls_stays_where_the_old_tables_do_not_come_back() {
+    let edit = edit(MIRRORS, V2);
+    let without: String = text(&edit).lines().filter(|line| !line.starts_with('#')).map(|l| format!("{l}\n")).collect();
+    let back = taken_back(&without, &edit, V2);
+    assert!(back.contains("use_local_image_pull = true") && !back.contains("config_path"), "{back}");
+}
+
+#[test]
+fn a_record_of_the_time_before_local_pulls_were_kept_is_read() {
+    let edit = edit(LIST, V2);
+    let mut record = serde_json::to_value(&edit.undo).expect("JSON");
+    let key = record["key"].as_object_mut().expect("a key");
+    assert_eq!(key.remove("name"), Some("config_path".into()));
+    assert!(record.get("local_pull").is_none());
+    let old: config_toml::Undo = serde_json::from_value(record).expect("is read");
+    assert_eq!(old, edit.undo);
+}
+
+#[test]
 fn old_tables_never_come_back_beside_the_config_path_of_others() {
     let edit = edit(MIRRORS, V1);
     let current = text(&edit).replace("config_path = \"/etc/containerd/certs.d\"", "config_path = \"/srv\"");

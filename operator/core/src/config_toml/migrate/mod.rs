@@ -17,10 +17,11 @@ use super::{
     ConfigFile, LoadedConfig,
     analysis::spelling_at,
     errors::PatchError,
+    judge::Judge,
     node::{Node, Place},
     patch::{self, Change, Edit},
+    pull_path::Trigger,
     splice::{self, Splice},
-    undo::Undo,
     version::Spelling,
 };
 use carried::Removal;
@@ -60,8 +61,8 @@ pub fn migrate(
     let back = splice::inverse(file.bytes(), &splices).ok_or_else(no_place)?;
     let bare = config.with_file(index, without)?;
     // an old table may hide a new one: with its keys gone, `config_path` must keep it in place
-    let judge = patch::Judge { only: Some(index), first: Some(spelling), reference: config, removed: &paths };
-    let Edit { after, changes: directory_changes, undo, .. } = patch::set_directory(&bare, directory, &judge)
+    let judge = Judge { only: Some(index), first: Some(spelling), reference: config, removed: &paths };
+    let Edit { after, changes: keys, mut undo, .. } = patch::set_directory(&bare, directory, &judge)
         .map_err(|error| two_files(config, &bare, index).unwrap_or(error))?;
     let mut changes: Vec<Change> = removals
         .iter()
@@ -72,8 +73,8 @@ pub fn migrate(
             to: None,
         })
         .collect();
-    changes.extend(directory_changes);
-    let undo = undo.after_commenting_out(back, commented.blocks, &after);
+    changes.extend(keys);
+    undo.add_comments(back, commented.blocks, &after);
     let edit = Edit { file: file.path().to_owned(), before: Some(file.bytes().to_vec()), after, changes, undo };
     Ok((edit, registries))
 }
@@ -102,7 +103,8 @@ fn the_one_file(config: &LoadedConfig) -> Result<(usize, Spelling), PatchError> 
     }
 }
 
-/// What keeps one edit from being enough: old tables or a `config_path` of another file are in force as well.
+/// What keeps one edit from being enough: old tables, a `config_path` or a `use_local_image_pull` of another file are in
+/// force as well.
 fn two_files(config: &LoadedConfig, bare: &LoadedConfig, index: usize) -> Option<PatchError> {
     let this = config.files.get(index)?.path();
     let in_the_way = bare.analyze().in_the_way().map(|origin| origin.file);
@@ -110,8 +112,13 @@ fn two_files(config: &LoadedConfig, bare: &LoadedConfig, index: usize) -> Option
         let (_, place) = config.effective.registry.config_path.as_ref()?;
         Some(config.files.get(place.file)?.path().to_owned())
     };
+    let local_pull = || {
+        let [key] = Trigger::UseLocalImagePull.path() else { return None };
+        let place = config.effective.images()?.get(*key)?.place;
+        Some(config.files.get(place.file)?.path().to_owned())
+    };
     let mirrors = config.files.iter().filter(|file| has_mirrors(file)).map(|file| file.path().to_owned());
-    let found = [in_the_way, config_path(bare), config_path(config)];
+    let found = [in_the_way, config_path(bare), config_path(config), local_pull()];
     let other = found.into_iter().flatten().chain(mirrors).find(|other| other != this)?;
     Some(PatchError::SeveralFiles { files: vec![this.to_owned(), other] })
 }
@@ -133,12 +140,5 @@ impl Removal {
     fn key(&self) -> String {
         let quoted = |(index, key): (usize, &String)| if index == 1 { format!("\"{key}\"") } else { key.clone() };
         self.below.iter().enumerate().map(quoted).collect::<Vec<_>>().join(".")
-    }
-}
-
-impl Undo {
-    fn after_commenting_out(mut self, back: Vec<Splice>, blocks: Vec<super::undo::Block>, after: &[u8]) -> Self {
-        self.add_stage(back, blocks, after);
-        self
     }
 }
