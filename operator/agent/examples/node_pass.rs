@@ -1,15 +1,17 @@
 //! Passes over one host without a cluster, as the agent makes them: for tests on real nodes.
 //!
-//! `node_pass [--pod-uid UID] [--name NODE] [--stay] [REGISTRY=URL]...`
+//! `node_pass [--pod-uid UID] [--stay] [--leave person|files|nobody] [REGISTRY=URL]...`
 //!
-//! Says what each pass found, a line for each fact; with `--stay` it goes on until it is killed, and looks again every
+//! `--leave` says who lets containerd restart: the caller (unless it is said otherwise), nobody, so that the plan waits,
+//! or nobody because the files shall only stand ready for its next start. Says what each pass found, a line for each fact; with `--stay` it goes on until it is killed, and looks again every
 //! second and when something changes.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use kube::{Client, Config};
 use registry_mirror_agent::{
-    Facts, Leave, Metrics,
+    ClusterApproval, Facts, Leave, Metrics,
     node::{Node, NodeSettings},
 };
 use registry_mirror_core::bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream};
@@ -18,12 +20,13 @@ use registry_mirror_crds::Capability;
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut settings = NodeSettings { host_root: PathBuf::from("/"), pod_uid: None };
-    let (mut stay, mut entries) = (false, Vec::new());
+    let (mut stay, mut leave, mut entries) = (false, Leave::Person, Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--pod-uid" => settings.pod_uid = arguments.next(),
             "--stay" => stay = true,
+            "--leave" => leave = leave_of(&arguments.next().context("write whose leave")?)?,
             mirror => entries.push(entry(mirror)?),
         }
     }
@@ -33,7 +36,7 @@ async fn main() -> Result<()> {
     let mut watch = node.watch_for_drift(Duration::from_secs(1));
     let mut said = String::new();
     loop {
-        let facts = node.pass(&slice, &Leave::Person, &metrics).await;
+        let facts = node.pass(&slice, &leave, &metrics).await;
         let text = words(&facts);
         if text != said {
             println!("{text}");
@@ -43,9 +46,23 @@ async fn main() -> Result<()> {
             return Ok(());
         }
         watch.set_directories(node.watched_directories());
+        watch.look_by(node.look_again_at());
         watch.changed().await;
         node.look_afresh();
     }
+}
+
+fn leave_of(whom: &str) -> Result<Leave> {
+    Ok(match whom {
+        "person" => Leave::Person,
+        "files" => Leave::FilesOnly,
+        "nobody" => {
+            // Without a NodeMirror there is no leave to read, and nobody is asked.
+            let client = Client::try_from(Config::new("http://127.0.0.1:1".parse()?))?;
+            Leave::Cluster(Box::new(ClusterApproval::new(client, "node".to_owned(), None)))
+        }
+        other => bail!("`{other}` gives no leave"),
+    })
 }
 
 fn entry(text: &str) -> Result<Entry> {

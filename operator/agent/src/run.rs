@@ -112,6 +112,7 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
         probes.set_ready();
 
         drift.set_directories(node.watched_directories());
+        drift.look_by(node.look_again_at());
         tokio::select! {
             () = &mut stop => {
                 tracing::info!("stopped; the node keeps its mirrors");

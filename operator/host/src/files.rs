@@ -147,6 +147,7 @@ impl HostWriter {
             rustix::fs::fsync(&file)
         });
         made.map_err(|errno| fail(errno.into()))?;
+        self.root.own().note(&target.directory, &target.name);
         fault::point("write:after");
         Ok(Written::Written)
     }
@@ -170,6 +171,7 @@ impl HostWriter {
             rustix::fs::symlinkat(says, &target.directory, temporary)
         });
         made.map_err(|errno| fail(errno.into()))?;
+        self.root.own().note(&target.directory, &target.name);
         fault::point("symlink:after");
         Ok(Written::Written)
     }
@@ -191,6 +193,7 @@ impl HostWriter {
             Err(Errno::NOENT) => return Ok(Written::Unchanged),
             Err(errno) => return Err(fail(errno.into())),
         }
+        self.root.own().note(&target.directory, &target.name);
         fault::point("remove:unlinked");
         sync_directory(target.directory.as_fd()).map_err(|errno| fail(errno.into()))?;
         fault::point("remove:after");
@@ -213,6 +216,8 @@ impl HostWriter {
         fault::point("rename:before");
         rustix::fs::renameat(&source.directory, &source.name, &target.directory, &target.name)
             .map_err(|errno| fail(from, errno.into()))?;
+        self.root.own().note(&source.directory, &source.name);
+        self.root.own().note(&target.directory, &target.name);
         fault::point("rename:renamed");
         for directory in [&target.directory, &source.directory] {
             sync_directory(directory.as_fd()).map_err(|errno| fail(to, errno.into()))?;
@@ -244,6 +249,7 @@ impl HostWriter {
             let mode = Mode::from_raw_mode(if number == last { mode } else { 0o755 });
             fault::point("mkdir:before");
             let made = create_directory(current.as_fd(), &name, mode).map_err(|errno| fail(errno.into()))?;
+            self.root.own().note(&current, &name);
             fault::point("mkdir:after");
             current = made;
         }
@@ -288,6 +294,7 @@ impl HostWriter {
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => return Ok(Written::Unchanged),
             Err(errno) => return Err(fail(errno.into())),
         }
+        self.root.own().note(&target.directory, &target.name);
         sync_directory(target.directory.as_fd()).map_err(|errno| fail(errno.into()))?;
         fault::point("rmdir:after");
         Ok(Written::Written)

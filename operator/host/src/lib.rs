@@ -10,6 +10,7 @@ pub mod guard;
 pub mod journal;
 pub mod lock;
 pub mod observe;
+mod own;
 pub mod probe;
 pub mod proof;
 pub mod restart;

@@ -8,6 +8,7 @@
 //! takes another one's proof away. Verified against containerd 1.6.20, 1.7.35, 2.1.9 and 2.4.2: 7 to 15 ms.
 
 use std::{
+    ffi::OsStr,
     hash::{BuildHasher, Hasher, RandomState},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -231,6 +232,13 @@ fn directory_name(address: Ipv4Addr) -> String {
     format!("{address}_{PORT}_")
 }
 
+/// Whether a directory of this name below a certs.d is one that a proof writes into, on whichever node.
+#[must_use]
+pub fn is_directory(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("127.") && name.ends_with(&format!("_{PORT}_"))
+}
+
 /// Where the proof writes below a certs.d.
 ///
 /// # Errors
@@ -246,9 +254,7 @@ pub fn directory(root: &HostRoot, certs_d: &Path) -> Result<PathBuf, FileError> 
 pub fn left_behind(root: &HostRoot, certs_d: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut left = Vec::new();
     for entry in root.read_dir(certs_d)?.unwrap_or_default() {
-        let name = entry.name.to_string_lossy();
-        let of_proof = entry.kind == Kind::Directory && name.starts_with("127.") && name.ends_with("_1_");
-        if of_proof {
+        if entry.kind == Kind::Directory && is_directory(&entry.name) {
             let directory = certs_d.join(&entry.name);
             let hosts = root.read(&directory.join("hosts.toml"))?;
             if hosts.is_none_or(|content| content.starts_with(FIRST_LINE.as_bytes())) {

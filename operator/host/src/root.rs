@@ -31,6 +31,7 @@ pub use crate::file_error::{FileError, Kind};
 use crate::{
     fault,
     file_error::{Action, Reason},
+    own::OwnWork,
 };
 pub(crate) use walk::{Follow, Place};
 
@@ -54,6 +55,8 @@ struct Shared {
     directory: OwnedFd,
     /// False once the kernel or a seccomp profile has refused the call.
     openat2: AtomicBool,
+    /// What was written through any of the clones.
+    own: OwnWork,
 }
 
 /// One name in a directory; symlinks are not followed.
@@ -92,7 +95,8 @@ impl HostRoot {
         let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())
             .map_err(|errno| FileError::new(path, Action::OpenRoot, errno))?;
         fault::watch_root(path);
-        let shared = Shared { path: path.to_owned(), directory, openat2: AtomicBool::new(true) };
+        let shared =
+            Shared { path: path.to_owned(), directory, openat2: AtomicBool::new(true), own: OwnWork::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -229,6 +233,16 @@ impl HostRoot {
     pub fn glob(&self, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
         glob::matches(self, pattern)
             .map_err(|glob::BadPattern| FileError::new(Path::new(pattern), Action::Glob, Reason::BadPattern))
+    }
+
+    /// What this program has done to the host's files, through this root.
+    pub(crate) fn own(&self) -> &OwnWork {
+        &self.shared.own
+    }
+
+    /// Opens a directory for its path alone; `None` where none stands there.
+    pub(crate) fn open_directory(&self, path: &Path) -> Option<OwnedFd> {
+        self.open_beneath(path, OFlags::PATH | OFlags::DIRECTORY).ok().flatten()
     }
 
     /// The handle of the root itself.

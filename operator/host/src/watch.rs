@@ -1,10 +1,17 @@
 //! When to look at the host's files again: soon after something changed there, and every so often in any case.
 //!
+//! What this program does itself is no change: its own files would have it look without end. Others are looked after at
+//! once, and no more often than [`pace`] lets them.
+//!
 //! inotify is a hint. A host has few instances of it (128 for each user by default), and other programs may hold them
 //! all: then the look every 30 seconds alone repairs what others changed, the failure is logged once, and inotify is
 //! tried again at each look.
 
+mod events;
+mod pace;
+
 use std::{
+    collections::BTreeMap,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -19,7 +26,14 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use crate::root::{HostRoot, Kind};
+use self::{
+    events::{Event, is_news, next_events},
+    pace::Pace,
+};
+use crate::{
+    proof,
+    root::{DirEntry, HostRoot, Kind},
+};
 
 /// How often to look in any case.
 pub const PERIOD: Duration = Duration::from_secs(30);
@@ -50,8 +64,13 @@ pub struct Watch {
     period: Duration,
     next_look: Instant,
     inotify: Option<AsyncFd<OwnedFd>>,
-    /// Something changed, and the wait for quiet was cut short by the caller.
+    /// The directories by the numbers that inotify gave them.
+    watched: BTreeMap<i32, PathBuf>,
+    /// What happened since the last look, as far as it is known.
+    events: Vec<Event>,
+    /// Somebody else changed something, and the wait for the look was cut short by the caller.
     pending: bool,
+    pace: Pace,
     warned: bool,
 }
 
@@ -66,7 +85,10 @@ impl Watch {
             period,
             next_look: Instant::now() + period,
             inotify: None,
+            watched: BTreeMap::new(),
+            events: Vec::new(),
             pending: false,
+            pace: Pace::new(Instant::now()),
             warned: false,
         };
         watch.renew();
@@ -76,6 +98,7 @@ impl Watch {
     /// Watches other directories from now on.
     pub fn set_directories(&mut self, directories: Vec<PathBuf>) {
         if directories != self.directories {
+            self.pending |= self.judge();
             self.directories = directories;
             // watches cannot be listed, so start over
             self.inotify = None;
@@ -89,42 +112,64 @@ impl Watch {
         self.inotify.is_some()
     }
 
+    /// Looks at this time at the latest; with `None` as the period says.
+    pub fn look_by(&mut self, at: Option<Instant>) {
+        self.next_look = at.map_or(self.next_look, |at| at.min(self.next_look));
+    }
+
     /// Waits until it is time to look. May be dropped while waiting: nothing is lost.
     ///
-    /// What the caller changes itself between two calls is noticed as well, and costs one look that finds nothing to
-    /// do.
+    /// What this program changes itself between two calls is not worth a look.
     pub async fn changed(&mut self) -> Hint {
-        if !self.pending {
-            let is_over = {
-                let next_look = self.next_look;
+        while !self.pending {
+            let next_look = self.next_look;
+            if self.events.is_empty() {
                 tokio::select! {
-                    () = sleep_until(next_look) => true,
-                    () = event(self.inotify.as_ref()) => false,
+                    () = sleep_until(next_look) => {
+                        self.next_look = Instant::now() + self.period;
+                        self.renew();
+                        return Hint::Periodic;
+                    }
+                    () = next_events(self.inotify.as_ref(), &mut self.events) => {}
                 }
-            };
-            if is_over {
-                self.next_look = Instant::now() + self.period;
-                self.renew();
-                return Hint::Periodic;
             }
-            self.pending = true;
+            self.wait_for_quiet().await;
+            self.pending = self.judge();
+            // Our own new directories are to be watched too.
+            self.renew();
         }
-        let patience = Instant::now() + PATIENCE;
-        loop {
-            let quiet = (Instant::now() + QUIET).min(patience);
-            if timeout_at(quiet, event(self.inotify.as_ref())).await.is_err() {
-                break;
-            }
-        }
+        sleep_until(self.pace.next(Instant::now())).await;
+        self.pace.spend(Instant::now());
         self.pending = false;
         self.next_look = Instant::now() + self.period;
         self.renew();
         Hint::Changed
     }
 
+    /// Whether what happened is somebody else's work.
+    fn judge(&mut self) -> bool {
+        let events = std::mem::take(&mut self.events);
+        let is_news = events.iter().any(|event| is_news(&self.root, &self.directories, &self.watched, event));
+        for ended in events.iter().filter_map(Event::ended) {
+            self.watched.remove(&ended);
+        }
+        is_news
+    }
+
+    async fn wait_for_quiet(&mut self) {
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let quiet = (Instant::now() + QUIET).min(patience);
+            if timeout_at(quiet, next_events(self.inotify.as_ref(), &mut self.events)).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Watches what has come into being since. Watching a directory again costs nothing.
     fn renew(&mut self) {
         if self.inotify.is_none() {
+            self.watched.clear();
             match open() {
                 Ok(fd) => self.inotify = Some(fd),
                 Err(error) => return self.warn(&error.to_string()),
@@ -132,11 +177,11 @@ impl Watch {
         }
         let mut failure = None;
         if let Some(fd) = &self.inotify {
-            for directory in self.watched() {
-                if let Err(errno) = add(fd.get_ref(), &self.root, &directory)
-                    && !matches!(errno, Errno::NOENT | Errno::NOTDIR)
-                {
-                    failure = Some(format!("{}: {errno}", directory.display()));
+            for directory in self.to_watch() {
+                match add(fd.get_ref(), &self.root, &directory) {
+                    Ok(number) => drop(self.watched.insert(number, directory)),
+                    Err(Errno::NOENT | Errno::NOTDIR) => {}
+                    Err(errno) => failure = Some(format!("{}: {errno}", directory.display())),
                 }
             }
         }
@@ -161,7 +206,7 @@ impl Watch {
         }
     }
 
-    fn watched(&self) -> Vec<PathBuf> {
+    fn to_watch(&self) -> Vec<PathBuf> {
         let mut watched = Vec::new();
         for directory in &self.directories {
             let Some(existing) = nearest(&self.root, directory) else { continue };
@@ -171,7 +216,8 @@ impl Watch {
                 continue;
             }
             let entries = self.root.read_dir(directory).ok().flatten().unwrap_or_default();
-            let below = entries.into_iter().filter(|entry| entry.kind == Kind::Directory);
+            let is_one = |entry: &DirEntry| entry.kind == Kind::Directory && !proof::is_directory(&entry.name);
+            let below = entries.into_iter().filter(is_one);
             watched.extend(below.take(MAX_SUBDIRECTORIES).map(|entry| directory.join(entry.name)));
         }
         watched.sort();
@@ -197,7 +243,7 @@ fn nearest(root: &HostRoot, directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find(exists).map(Path::to_owned)
 }
 
-fn add(fd: &OwnedFd, root: &HostRoot, directory: &Path) -> Result<(), Errno> {
+fn add(fd: &OwnedFd, root: &HostRoot, directory: &Path) -> Result<i32, Errno> {
     let Ok(Some(resolved)) = root.resolve(directory) else { return Err(Errno::NOENT) };
     // a hint may be wrong, so the time between resolving and watching does no harm
     let path = root.path().join(resolved.strip_prefix("/").unwrap_or(&resolved));
@@ -209,24 +255,7 @@ fn add(fd: &OwnedFd, root: &HostRoot, directory: &Path) -> Result<(), Errno> {
         | WatchFlags::ATTRIB
         | WatchFlags::DELETE_SELF
         | WatchFlags::MOVE_SELF;
-    inotify::add_watch(fd, path, changes | WatchFlags::ONLYDIR).map(|_| ())
-}
-
-/// Waits for an event and takes all that are there; for ever without inotify.
-async fn event(fd: Option<&AsyncFd<OwnedFd>>) {
-    let Some(fd) = fd else { return std::future::pending().await };
-    loop {
-        let Ok(mut guard) = fd.readable().await else { return std::future::pending().await };
-        let mut buffer = [0_u8; 4096];
-        let mut seen = false;
-        while rustix::io::read(fd.get_ref(), &mut buffer).is_ok_and(|read| read > 0) {
-            seen = true;
-        }
-        guard.clear_ready();
-        if seen {
-            return;
-        }
-    }
+    inotify::add_watch(fd, path, changes | WatchFlags::ONLYDIR)
 }
 
 #[cfg(test)]

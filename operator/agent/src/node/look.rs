@@ -16,11 +16,11 @@ use registry_mirror_host::{
     cri::Cri,
     files::HostWriter,
     observe::{self, Live, ObserveError},
-    proof::prove,
     root::HostRoot,
-    systemd::{InvocationId, Systemd},
+    systemd::Systemd,
 };
 
+use super::proofs::Proofs;
 use crate::facts::{ContainerdFacts, Effective, PlanFacts};
 
 /// What a look found. It stays true until containerd restarts or a file changes.
@@ -50,13 +50,6 @@ pub struct Look {
     pub as_written: Option<ConfigPlan>,
 }
 
-/// A proof that was had, and for which start of the daemon.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proved {
-    invocation: Option<InvocationId>,
-    directory: PathBuf,
-}
-
 /// Whether the daemon may be asked for a pull, which writes a file of a few bytes for some milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asking {
@@ -66,8 +59,8 @@ pub enum Asking {
     Forbidden,
 }
 
-/// Looks at the host. `ours` is our last edit of its configuration. `proved` is the last proof; it is asked for again
-/// only when the daemon has restarted or another directory is in force.
+/// Looks at the host. `ours` is our last edit of its configuration. `proofs` are those that were had; another pull is
+/// asked for where they leave it open.
 ///
 /// # Errors
 /// Where no containerd answers or the host cannot be read.
@@ -77,7 +70,7 @@ pub async fn look(
     pod_uid: Option<&str>,
     asking: Asking,
     ours: Option<&OwnEdit>,
-    proved: &mut Option<Proved>,
+    proofs: &mut Proofs,
     writer_for: impl Fn(&Path, &Path) -> HostWriter,
 ) -> Result<Look, ObserveError> {
     let live = observe::live(root, systemd, pod_uid).await?;
@@ -85,13 +78,12 @@ pub async fn look(
     let Live { mut observed, cri, socket: _, unit: unit_state, process: _ } = live;
     let date = today();
     let mut plan = plan_config(&observed, &date);
-    let invocation = unit_state.as_ref().and_then(|unit| unit.invocation.clone());
-    let mut question = Question { cri: &cri, invocation, proved };
+    proofs.of_start(unit_state.as_ref().and_then(|unit| unit.invocation.clone()));
     let (mut rewrite, mut as_written) = (Rewrite::None, None);
     if let (Asking::Allowed, Some(ours)) = (asking, ours)
         && is_in_question(&plan, ours)
     {
-        let proof = question.ask(&writer_for(&observed.config_file, &ours.directory), &ours.directory).await;
+        let proof = proofs.ask(&writer_for(&observed.config_file, &ours.directory), &ours.directory, &cri).await;
         rewrite = rewrites::rewrite(&plan, ours, &proof, Timestamp::now());
         if let Some(instead) = rewrite.plan() {
             as_written = Some(std::mem::replace(&mut plan, instead));
@@ -99,7 +91,7 @@ pub async fn look(
         }
     }
     if let (Asking::Allowed, None, ConfigPlan::Adopt { directory, .. }) = (asking, &as_written, &plan) {
-        observed.proof = question.ask(&writer_for(&observed.config_file, directory), directory).await;
+        observed.proof = proofs.ask(&writer_for(&observed.config_file, directory), directory, &cri).await;
         plan = plan_config(&observed, &date);
     }
     let started_at = unit_state.as_ref().and_then(|unit| unit.started_at);
@@ -143,25 +135,6 @@ pub async fn look(
         rewrite,
         as_written,
     })
-}
-
-/// Whether a daemon reads a directory, asked at most once for each of its starts.
-struct Question<'a> {
-    cri: &'a Cri,
-    invocation: Option<InvocationId>,
-    proved: &'a mut Option<Proved>,
-}
-
-impl Question<'_> {
-    async fn ask(&mut self, writer: &HostWriter, directory: &Path) -> Proof {
-        let now = Proved { invocation: self.invocation.clone(), directory: directory.to_owned() };
-        if self.proved.as_ref() == Some(&now) {
-            return Proof::Effective;
-        }
-        let proof = prove(writer, directory, self.cri).await.into();
-        *self.proved = (proof == Proof::Effective).then_some(now);
-        proof
-    }
 }
 
 /// The date that a migration writes into its comments, in UTC.

@@ -9,6 +9,7 @@ mod migrate;
 mod offline;
 mod place;
 mod preview;
+mod proofs;
 mod proxy;
 mod restart;
 mod restore;
@@ -40,11 +41,13 @@ use registry_mirror_host::{
     watch::Watch,
 };
 use thiserror::Error;
+use tokio::time::Instant;
 
 use self::{
     files::{Applied, Target, Ways, apply_files},
-    look::{Asking, Look, Proved, look},
+    look::{Asking, Look, look},
     migrate::{Carried, carried},
+    proofs::Proofs,
     restart::Due,
     shared::{Role, forbids_migration, stand_by},
 };
@@ -89,7 +92,7 @@ pub struct Node {
     pod_uid: Option<String>,
     /// The last look, while nothing hints that it is out of date.
     look: Option<Look>,
-    proved: Option<Proved>,
+    proofs: Proofs,
     /// The slice on the host's disk, once it was read or written.
     slice: Option<Bundle>,
     /// Restarts that were begun and are not settled.
@@ -116,7 +119,7 @@ impl Node {
             systemd,
             pod_uid,
             look: None,
-            proved: None,
+            proofs: Proofs::default(),
             slice: None,
             unsettled: true,
             health: Arc::default(),
@@ -164,13 +167,19 @@ impl Node {
     /// The next pass knows nothing of this node.
     fn forget(&mut self) {
         self.look = None;
-        self.proved = None;
+        self.proofs.forget();
         self.slice = None;
     }
 
     /// The next pass looks at containerd anew.
     pub fn look_afresh(&mut self) {
         self.look = None;
+    }
+
+    /// When something that could not be found out is to be asked again, where the regular look would come too late.
+    #[must_use]
+    pub fn look_again_at(&self) -> Option<Instant> {
+        self.proofs.try_again_at(Instant::now())
     }
 
     /// The slice that was last in force, from memory or from the host's disk.
@@ -385,7 +394,7 @@ impl Node {
         let (root, pod_uid) = (self.root.clone(), self.pod_uid.clone());
         let writer_for = |config: &Path, directory: &Path| place::writer_for(&root, config, None, directory);
         let ours = self.last_edit();
-        let found = look(&root, &self.systemd, pod_uid.as_deref(), asking, ours.as_ref(), &mut self.proved, writer_for)
+        let found = look(&root, &self.systemd, pod_uid.as_deref(), asking, ours.as_ref(), &mut self.proofs, writer_for)
             .await
             .map_err(|error| error.to_string())?;
         Ok(self.look.insert(found))

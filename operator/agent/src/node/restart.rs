@@ -78,7 +78,7 @@ impl Node {
         };
         // Whatever happened, what was seen before it is out of date.
         self.look = None;
-        self.proved = None;
+        self.proofs.forget();
         let plan = Some(&request.plan);
         match outcome {
             Ok(outcome) => self.conclude(&outcome, plan, due, leave_given_at, metrics, facts).await,

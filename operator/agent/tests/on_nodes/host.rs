@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    process::Command,
+    process::{Child, Command},
     sync::{Mutex, PoisonError},
 };
 
@@ -42,6 +42,40 @@ pub fn pass(node: &Node) -> Result<String> {
 /// One pass with these arguments.
 pub fn pass_with(node: &Node, arguments: &str) -> Result<String> {
     node.sh(&format!("node_pass {arguments} 2>&1"))
+}
+
+/// Passes without end beside the test, which say what they find into the file.
+pub struct Stay<'a> {
+    node: &'a Node,
+    passes: Child,
+}
+
+impl<'a> Stay<'a> {
+    pub fn begin(node: &'a Node, arguments: &str) -> Result<Self> {
+        let script = format!("exec node_pass --stay {arguments} >/var/said 2>&1");
+        Ok(Self { node, passes: node.command(["sh", "-c", &script])?.spawn()? })
+    }
+
+    /// What the last pass that found something new has said.
+    pub fn said(&self) -> Result<String> {
+        let said = self.node.sh("cat /var/said")?;
+        Ok(said[said.rfind("verdict").unwrap_or_default()..].to_owned())
+    }
+}
+
+impl Drop for Stay<'_> {
+    fn drop(&mut self) {
+        // nsenter(1), which waits for it, ends with it.
+        let _ = self.node.sh("pkill -x node_pass");
+        let _ = self.passes.wait();
+    }
+}
+
+/// How many pulls of a proof containerd was asked for since it was installed.
+pub fn proof_pulls(node: &Node) -> Result<usize> {
+    // One pull has several lines, with the same number.
+    let pulls = "journalctl -u containerd -o cat --no-pager | grep -o 'proof/[0-9a-f]\\{16\\}' | sort -u | wc -l";
+    Ok(node.sh(pulls)?.trim().parse()?)
 }
 
 pub fn starts(node: &Node) -> Result<usize> {

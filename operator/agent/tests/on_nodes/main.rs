@@ -6,8 +6,14 @@
 
 mod host;
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
-use host::{boot, config, identity, only_addition, pass, pass_with, pulls_through_the_mirror, spec, starts};
+use host::{
+    Stay, WISH, boot, config, identity, only_addition, pass, pass_with, proof_pulls, pulls_through_the_mirror, spec,
+    starts,
+};
+use testbed::wait;
 
 /// A node's bootstrap, Ansible, a GPU toolkit: each writes the file as it knows it.
 #[test]
@@ -62,6 +68,39 @@ fn a_rewritten_configuration_is_mended_without_a_restart_and_then_left_alone() -
         ensure!(said.contains("verdict Unsupported") && said.contains("has restarted since"), "{release}: {said}");
         ensure!(config(node)? == theirs && starts(node)? == 3, "{release}: no restart of ours");
         ensure!(!node.exists("/etc/containerd/.registry-mirror-candidate"), "{release}: a candidate is left");
+    }
+    Ok(())
+}
+
+/// A plan that waits for leave asks containerd for a proof every half minute, however often the host is looked at, and
+/// its own files wake nobody.
+#[test]
+#[ignore = "boots nodes"]
+fn a_plan_that_waits_does_not_pull_without_end() -> Result<()> {
+    let releases = [("old", "1.6.20"), ("new", "2.4.2")];
+    let bed = boot("waits", releases.map(|(name, release)| spec(name, release)))?;
+    for (name, release) in releases {
+        let node = bed.node(name)?;
+        // The key stands in the file and the daemon has not read it: this alone can be told by a pull only.
+        pass_with(node, &format!("--leave files {WISH}"))?;
+        let before = proof_pulls(node)?;
+        let stay = Stay::begin(node, &format!("--leave nobody {WISH}"))?;
+        let until_said = |what: &str| {
+            wait::until(&format!("{release}: {what}"), Duration::from_secs(20), || {
+                Ok(stay.said()?.contains(what).then_some(()))
+            })
+        };
+        until_said("verdict RestartPending")?;
+        let watched = Instant::now();
+        while watched.elapsed() < Duration::from_secs(4) {
+            // One proof is two pulls where the first does not arrive.
+            let pulls = proof_pulls(node)? - before;
+            ensure!((1..=2).contains(&pulls), "{release}: {pulls} pulls within {:?}", watched.elapsed());
+        }
+        // A start of the daemon ends the wait: it is asked again at once, and no more after that.
+        node.sh("systemctl restart containerd")?;
+        until_said("effective Yes")?;
+        ensure!(proof_pulls(node)? - before <= 4, "{release}: {} pulls", proof_pulls(node)? - before);
     }
     Ok(())
 }
@@ -126,7 +165,7 @@ fn of_two_containerds_the_right_one_is_meant() -> Result<()> {
     let bed = boot("two", [node.file("/etc/second.toml", 0o644, config_of_second)])?;
     let node = bed.node("node1")?;
     node.sh("systemctl start second.service")?;
-    testbed::wait::until("the second containerd", std::time::Duration::from_secs(20), || {
+    wait::until("the second containerd", Duration::from_secs(20), || {
         Ok(node.exec(["test", "-S", "/run/k3s/containerd/containerd.sock"])?.status.success().then_some(()))
     })?;
 

@@ -5,6 +5,7 @@ pub mod claims;
 pub mod config;
 pub mod files;
 pub mod migrated;
+pub mod proofs;
 pub mod proxy;
 pub mod rewrites;
 pub mod shared;
