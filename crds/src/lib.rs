@@ -113,6 +113,9 @@ pub mod reason {
     pub const NO_MATCHING_NODES: &str = "NoMatchingNodes";
     /// RegistryMirror Programmed=False: Accepted or ResolvedRefs is False and nothing older is in force.
     pub const NOT_IN_FORCE: &str = "NotInForce";
+    /// RegistryMirror Programmed=False: the bundle with the object as it is now could not be published; nodes keep what they
+    /// have.
+    pub const PUBLISH_FAILED: &str = "PublishFailed";
     /// RegistryMirror Programmed=Unknown: `suspend: true` leaves the nodes as they are.
     pub const SUSPENDED: &str = "Suspended";
 

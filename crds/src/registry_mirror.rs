@@ -377,7 +377,7 @@ impl Default for HealthCheck {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryMirrorStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that is compiled and published. A condition names the generation that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use registry_mirror_core::summary::PublishFailure;
 use thiserror::Error;
 
 /// The controller ended without being told to. Its pod is started anew.
@@ -43,5 +44,13 @@ impl PassError {
     pub fn api(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let what = what.into();
         move |source| Self::Api { what, source: Box::new(source) }
+    }
+}
+
+/// What a write of the bundle that failed means for its objects.
+pub(crate) fn publish_failure(error: &kube::Error) -> PublishFailure {
+    match error {
+        kube::Error::Api(status) => PublishFailure::Refused(status.message.clone()),
+        _ => PublishFailure::NoAnswer,
     }
 }

@@ -184,7 +184,7 @@ pub(crate) fn object_transitions(
             condition::RESOLVED_REFS if is_false || was_bad => ("Resolve", is_false),
             condition::PROGRAMMED if is_true => ("Program", false),
             condition::PROGRAMMED
-                if [reason::NODES_FAILED, reason::ROLLOUT_PAUSED, reason::AGENTS_NOT_READY]
+                if [reason::NODES_FAILED, reason::ROLLOUT_PAUSED, reason::AGENTS_NOT_READY, reason::PUBLISH_FAILED]
                     .contains(&condition.reason.as_str()) =>
             {
                 ("Program", true)

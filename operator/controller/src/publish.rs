@@ -1,6 +1,9 @@
 //! The bundle: compiled from the caches, written when its bytes differ.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
@@ -9,8 +12,9 @@ use kube::{
 };
 use registry_mirror_core::{
     bundle::{BUNDLE_KEY, Bundle, pack, unpack},
-    compile::{CompileOptions, Compiled, RefKind, References, Unreadable, compile, required_refs},
+    compile::{CompileOptions, Compiled, RefKind, References, Unreadable, Verdict, compile, required_refs},
     digest::Digest,
+    summary::PublishFailure,
 };
 use registry_mirror_crds::RegistryMirror;
 
@@ -18,7 +22,7 @@ use crate::{
     caches::{Caches, ObjectRecord},
     config::ControllerConfig,
     contract::{BUNDLE_SECRET, BUNDLE_SECRET_TYPE, SCHEMA_ANNOTATION, SHA256_ANNOTATION, field_manager},
-    errors::PassError,
+    errors::{PassError, publish_failure},
     metrics::Metrics,
     rollout::RolloutState,
 };
@@ -28,31 +32,44 @@ pub(crate) struct Publisher {
     secrets: Api<Secret>,
     /// The Secret as the API server has it; `None` until it was read.
     in_force: Option<InForce>,
-    compiled: Option<Arc<Compiled>>,
+    outcome: Option<Arc<Outcome>>,
 }
 
 #[derive(Default)]
 struct InForce {
     resource_version: Option<String>,
     sha256: Option<Digest>,
-    bundle: Option<Bundle>,
+    bundle: Option<Arc<Bundle>>,
+}
+
+/// What the last pass came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// The bundle as the objects want it.
+    pub compiled: Arc<Bundle>,
+    /// What became of each object.
+    pub verdicts: BTreeMap<String, Verdict>,
+    /// The bundle as nodes read it; `None` where that is not known.
+    pub in_force: Option<Arc<Bundle>>,
+    /// Why it is not the compiled one, where it is not.
+    pub failure: Option<PublishFailure>,
 }
 
 impl Publisher {
     pub fn new(client: &Client, config: &ControllerConfig) -> Self {
         let secrets = Api::namespaced(client.clone(), &config.namespace);
-        Self { secrets, in_force: None, compiled: None }
+        Self { secrets, in_force: None, outcome: None }
     }
 
-    /// What was compiled last.
-    pub fn compiled(&self) -> Option<&Arc<Compiled>> {
-        self.compiled.as_ref()
+    /// What the last pass that compiled came to.
+    pub fn outcome(&self) -> Option<&Arc<Outcome>> {
+        self.outcome.as_ref()
     }
 
     /// Forgets what was read: another controller may have written since.
     pub fn forget(&mut self) {
         self.in_force = None;
-        self.compiled = None;
+        self.outcome = None;
     }
 
     /// Compiles and, where the bytes differ, writes. `false` while something has not been listed yet: then nothing is
@@ -79,27 +96,49 @@ impl Publisher {
             mode: rollout.mode.unwrap_or(config.mode),
             namespace: &config.namespace,
             own_registries: &config.own_registries,
-            previous: in_force.bundle.as_ref(),
+            previous: in_force.bundle.as_deref(),
             unreadable: &unreadable,
             proxy: config.proxy.as_ref(),
             ..CompileOptions::default()
         };
-        let compiled = compile(objects.iter().map(Arc::as_ref), &references, &options);
-        let bytes = pack(&compiled.bundle)?;
-        let sha256 = Digest::of(&bytes);
+        let Compiled { bundle, verdicts } = compile(objects.iter().map(Arc::as_ref), &references, &options);
+        let compiled = Arc::new(bundle);
+        let bytes = pack(&compiled)?;
         metrics.bundle_bytes.set(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-        self.in_force = Some(if in_force.sha256.as_ref() == Some(&sha256) {
-            in_force
-        } else {
-            let size = bytes.len();
-            let resource_version = self.write(&compiled.bundle, bytes, &sha256).await?;
-            metrics.bundle_writes.inc();
-            let entries = compiled.bundle.entries.len();
-            tracing::info!(entries, bytes = size, sha256 = sha256.short(), "the bundle is published");
-            InForce { resource_version, sha256: Some(sha256), bundle: Some(compiled.bundle.clone()) }
-        });
-        self.compiled = Some(Arc::new(compiled));
-        Ok(true)
+        let before = in_force.bundle.clone();
+        let (in_force, failure, result) = match self.put(&compiled, bytes, in_force, metrics).await {
+            Ok(in_force) => {
+                self.in_force = Some(in_force);
+                (Some(Arc::clone(&compiled)), None, Ok(true))
+            }
+            // Whether it was written all the same is seen when the Secret is read again.
+            Err(error) => {
+                let what = format!("writing the Secret {BUNDLE_SECRET}");
+                (before, Some(publish_failure(&error)), Err(PassError::api(what)(error)))
+            }
+        };
+        self.outcome = Some(Arc::new(Outcome { compiled, verdicts, in_force, failure }));
+        result
+    }
+
+    /// Writes the bundle where its bytes differ from those in force.
+    async fn put(
+        &self,
+        bundle: &Arc<Bundle>,
+        bytes: Vec<u8>,
+        in_force: InForce,
+        metrics: &Metrics,
+    ) -> Result<InForce, kube::Error> {
+        let sha256 = Digest::of(&bytes);
+        if in_force.sha256.as_ref() == Some(&sha256) {
+            return Ok(in_force);
+        }
+        let size = bytes.len();
+        let resource_version = self.write(bundle, bytes, &sha256).await?;
+        metrics.bundle_writes.inc();
+        let entries = bundle.entries.len();
+        tracing::info!(entries, bytes = size, sha256 = sha256.short(), "the bundle is published");
+        Ok(InForce { resource_version, sha256: Some(sha256), bundle: Some(Arc::clone(bundle)) })
     }
 
     async fn read(&self) -> Result<InForce, PassError> {
@@ -112,6 +151,7 @@ impl Publisher {
             unpack(bytes)
                 .map_err(|error| tracing::warn!(%error, "the bundle in force cannot be read and is written anew"))
                 .ok()
+                .map(Arc::new)
         });
         Ok(InForce {
             resource_version: secret.metadata.resource_version,
@@ -121,7 +161,7 @@ impl Publisher {
         })
     }
 
-    async fn write(&self, bundle: &Bundle, bytes: Vec<u8>, sha256: &Digest) -> Result<Option<String>, PassError> {
+    async fn write(&self, bundle: &Bundle, bytes: Vec<u8>, sha256: &Digest) -> Result<Option<String>, kube::Error> {
         let object = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Secret",
@@ -133,9 +173,7 @@ impl Publisher {
             "data": {BUNDLE_KEY: ByteString(bytes)},
         });
         let params = PatchParams::apply(field_manager::BUNDLE).force();
-        let what = format!("writing the Secret {BUNDLE_SECRET}");
-        let written =
-            self.secrets.patch(BUNDLE_SECRET, &params, &Patch::Apply(&object)).await.map_err(PassError::api(what))?;
+        let written = self.secrets.patch(BUNDLE_SECRET, &params, &Patch::Apply(&object)).await?;
         Ok(written.metadata.resource_version)
     }
 }

@@ -260,11 +260,13 @@ impl Controller {
     }
 
     async fn publish(&mut self) -> Result<(), PassError> {
-        if self.publisher.pass(&self.caches, &self.config, &self.metrics).await? {
+        let published = self.publisher.pass(&self.caches, &self.config, &self.metrics).await;
+        if !matches!(published, Ok(false)) {
             self.schedule(Lane::Nodes).mark();
+            // Also where it failed: the objects that nodes do not get then say so.
             self.schedule(Lane::Status).mark();
         }
-        Ok(())
+        published.map(drop)
     }
 
     async fn nodes(&mut self) -> Result<(), PassError> {
@@ -273,11 +275,12 @@ impl Controller {
         }
         node_mirrors::pass(&self.client, &self.caches).await?;
         let mut wake_at = None;
-        if let Some(compiled) = self.publisher.compiled().map(Arc::clone) {
+        if let Some(outcome) = self.publisher.outcome().map(Arc::clone) {
             let Self { caches, config, events, metrics, .. } = &*self;
             let (caches, config, events, metrics) =
                 (Arc::clone(caches), config.clone(), events.clone(), Arc::clone(metrics));
-            wake_at = self.restarter.pass(&caches, &config, &compiled.bundle, &events, &metrics).await?;
+            let bundle = outcome.in_force.as_ref().unwrap_or(&outcome.compiled);
+            wake_at = self.restarter.pass(&caches, &config, bundle, &events, &metrics).await?;
         }
         let deadline = taints::pass(&self.client, &self.caches, &self.config).await?;
         let schedule = self.schedule(Lane::Nodes);
@@ -287,9 +290,9 @@ impl Controller {
     }
 
     async fn status(&mut self) -> Result<(), PassError> {
-        let Some(compiled) = self.publisher.compiled().map(Arc::clone) else { return Ok(()) };
+        let Some(outcome) = self.publisher.outcome().map(Arc::clone) else { return Ok(()) };
         let Self { caches, config, events, metrics, reporter, .. } = self;
-        let written = reporter.pass(caches, config, &compiled, events, metrics).await?;
+        let written = reporter.pass(caches, config, &outcome, events, metrics).await?;
         // While thousands of nodes report, the status follows at a pace that the API server does not feel.
         let written = u32::try_from(written).unwrap_or(u32::MAX);
         let pace = Duration::from_millis(500).saturating_add(Duration::from_millis(10).saturating_mul(written));

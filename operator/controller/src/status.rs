@@ -1,6 +1,9 @@
 //! RegistryMirror status: written where it differs.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -9,8 +12,9 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use registry_mirror_core::{
-    compile::Compiled,
-    summary::{Known, Node, Rollout, selector_keys, status, tally},
+    bundle::Bundle,
+    compile::{Conflict, Revision},
+    summary::{Known, Node, Rollout, Tally, selector_keys, status, tally, unpublished},
 };
 use registry_mirror_crds::{RegistryMirror, RegistryMirrorStatus};
 
@@ -21,6 +25,7 @@ use crate::{
     errors::PassError,
     events::{Events, object_transitions},
     metrics::{ConditionLabels, Metrics, StateLabels},
+    publish::Outcome,
     restart::alive_nodes,
     rollout::RolloutState,
 };
@@ -53,11 +58,11 @@ impl Reporter {
         &mut self,
         caches: &Caches,
         config: &ControllerConfig,
-        compiled: &Compiled,
+        outcome: &Outcome,
         events: &Events,
         metrics: &Metrics,
     ) -> Result<usize, PassError> {
-        let due = self.due(caches, config, compiled, metrics);
+        let due = self.due(caches, config, outcome, metrics);
         let count = due.len();
         let api = &self.api;
         let writes = due.into_iter().map(|Due { object, old, status }| async move {
@@ -95,7 +100,7 @@ impl Reporter {
         first_error.map_or(Ok(count), Err)
     }
 
-    fn due(&mut self, caches: &Caches, config: &ControllerConfig, compiled: &Compiled, metrics: &Metrics) -> Vec<Due> {
+    fn due(&mut self, caches: &Caches, config: &ControllerConfig, outcome: &Outcome, metrics: &Metrics) -> Vec<Due> {
         let objects: Vec<Arc<RegistryMirror>> = caches.objects.with(|records| {
             let read = records.values().filter_map(|record| match record {
                 ObjectRecord::Read(object) => Some(Arc::clone(object)),
@@ -108,54 +113,73 @@ impl Reporter {
                 object.metadata.name.as_deref() == Some(name) && object.metadata.resource_version == written.over
             })
         });
-        let state = RolloutState::read(caches);
-        let rollout = Rollout { mode: state.mode.unwrap_or(config.mode), policy: config.policy, paused: state.paused };
-        let alive = alive_nodes(caches);
-        let keys = selector_keys(&compiled.bundle);
-        let (tallies, conflicts) = caches.nodes.with(|nodes| {
-            caches.node_mirrors.with(|mirrors| {
-                let nodes: Vec<Node<'_>> = nodes
-                    .iter()
-                    .map(|(name, node)| Node {
-                        name,
-                        labels: node.labels.project(&keys),
-                        agent_alive: alive.contains(name),
-                        report: mirrors.get(name).and_then(|mirror| mirror.report.as_ref()),
-                    })
-                    .collect();
-                count_nodes(&nodes, metrics);
-                tally(&compiled.bundle, &nodes)
-            })
-        });
+        let Outcome { compiled, verdicts, in_force, failure } = outcome;
+        let bundle = in_force.as_ref().unwrap_or(compiled);
+        let rollout = Rollout { mode: bundle.mode, policy: config.policy, paused: RolloutState::read(caches).paused };
+        let (tallies, mut conflicts) = count(caches, bundle, Some(metrics));
+        let behind = failure.as_ref().map(|_| unpublished(verdicts, compiled, in_force.as_deref())).unwrap_or_default();
+        if !behind.is_empty() {
+            let wanted = count(caches, compiled, None).1;
+            conflicts.retain(|name, _| !behind.contains(name.as_str()));
+            conflicts.extend(wanted.into_iter().filter(|(name, _)| behind.contains(name.as_str())));
+        }
         let positions: HashMap<&str, usize> =
-            compiled.bundle.entries.iter().enumerate().map(|(i, entry)| (entry.object.as_str(), i)).collect();
+            bundle.entries.iter().enumerate().map(|(i, entry)| (entry.object.as_str(), i)).collect();
         let now = Timestamp::now();
         metrics.objects.clear();
         let mut due = Vec::new();
         for object in objects {
             let name = object.metadata.name.as_deref().unwrap_or_default();
-            // Compiled before it came: the next pass has it.
-            let Some(verdict) = compiled.verdicts.get(name) else { continue };
             let old = self.written.get(name).map(|written| &written.status).or(object.status.as_ref()).cloned();
+            // An object that came or changed since it was compiled is not spoken of: the next pass has it.
+            let verdict = verdicts.get(name).filter(|verdict| verdict.of == Revision::of(&object));
             let position = positions.get(name);
-            let known = Known {
-                object: &object,
-                verdict,
-                conflict: conflicts.get(name),
-                entry: position.and_then(|&position| compiled.bundle.entries.get(position)),
-                tally: position.and_then(|&position| tallies.get(position)),
-            };
-            let new = status(known, old.as_ref(), &rollout, now);
-            for condition in &new.conditions {
+            let new = verdict.map(|verdict| {
+                let known = Known {
+                    object: &object,
+                    verdict,
+                    conflict: conflicts.get(name),
+                    entry: position.and_then(|&position| bundle.entries.get(position)),
+                    tally: position.and_then(|&position| tallies.get(position)),
+                    unpublished: failure.as_ref().filter(|_| behind.contains(name)),
+                };
+                status(known, old.as_ref(), &rollout, now)
+            });
+            for condition in new.as_ref().or(old.as_ref()).iter().flat_map(|status| &status.conditions) {
                 let labels = ConditionLabels { condition: condition.type_.clone(), status: condition.status.clone() };
                 metrics.objects.get_or_create(&labels).inc();
             }
-            if old.as_ref() != Some(&new) {
-                due.push(Due { object, old, status: new });
+            if let Some(status) = new
+                && old.as_ref() != Some(&status)
+            {
+                due.push(Due { object, old, status });
             }
         }
         due
     }
+}
+
+/// What the nodes say of the bundle's entries, and which objects lose nodes to older ones.
+fn count(caches: &Caches, bundle: &Bundle, metrics: Option<&Metrics>) -> (Vec<Tally>, BTreeMap<String, Conflict>) {
+    let alive = alive_nodes(caches);
+    let keys = selector_keys(bundle);
+    caches.nodes.with(|nodes| {
+        caches.node_mirrors.with(|mirrors| {
+            let nodes: Vec<Node<'_>> = nodes
+                .iter()
+                .map(|(name, node)| Node {
+                    name,
+                    labels: node.labels.project(&keys),
+                    agent_alive: alive.contains(name),
+                    report: mirrors.get(name).and_then(|mirror| mirror.report.as_ref()),
+                })
+                .collect();
+            if let Some(metrics) = metrics {
+                count_nodes(&nodes, metrics);
+            }
+            tally(bundle, &nodes)
+        })
+    })
 }
 
 struct Due {

@@ -27,6 +27,9 @@ use tracing_subscriber::EnvFilter;
 /// Long enough for a machine that is busy with other things; a test that waits this long has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Where the kubeconfig is.
+const KUBECONFIG: &str = "REGISTRY_MIRROR_TEST_KUBECONFIG";
+
 /// RegistryMirrors and Nodes are cluster-wide, so the tests take turns.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 static NAMESPACES: AtomicU32 = AtomicU32::new(0);
@@ -58,18 +61,15 @@ impl Running {
 impl Cluster {
     /// An empty cluster with the CRDs and a namespace of its own, or `None` where there is none to be had.
     pub async fn clean() -> Option<Self> {
-        let Ok(path) = std::env::var("REGISTRY_MIRROR_TEST_KUBECONFIG") else {
-            eprintln!("skipped: REGISTRY_MIRROR_TEST_KUBECONFIG is not set");
+        if std::env::var_os(KUBECONFIG).is_none() {
+            eprintln!("skipped: {KUBECONFIG} is not set");
             return None;
-        };
+        }
         let turn = TURN.lock().await;
         // Shown where a test fails.
         let filter = EnvFilter::new("info,kube_lease_manager=debug,registry_mirror_controller=debug");
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let kubeconfig = Kubeconfig::read_from(path).expect("the kubeconfig");
-        let config =
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("it is whole");
-        let client = Client::try_from(config).expect("a client");
+        let client = Client::try_from(client_config().await).expect("a client");
         let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("t{}-{number}", std::process::id());
         let cluster = Self { client, namespace, _turn: turn };
@@ -136,8 +136,12 @@ impl Cluster {
 
     /// Starts it on this thread, as the binary does.
     pub fn start(&self, config: ControllerConfig) -> Running {
+        self.start_with(self.client.clone(), config)
+    }
+
+    /// Starts it with a client of its own.
+    pub fn start_with(&self, client: Client, config: ControllerConfig) -> Running {
         let (stop, stopped) = oneshot::channel::<()>();
-        let client = self.client.clone();
         let task = tokio::spawn(run(config, client, async {
             let _ = stopped.await;
         }));
@@ -271,7 +275,7 @@ impl Cluster {
     pub async fn told(&self, name: &str) -> Option<(Vec<String>, String)> {
         let status = self.all::<RegistryMirror>().get(name).await.ok()?.status?;
         let conditions = status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect();
-        Some((conditions, status.nodes?.summary))
+        Some((conditions, status.nodes.unwrap_or_default().summary))
     }
 
     /// Waits for a condition of a RegistryMirror.
@@ -287,6 +291,13 @@ impl Cluster {
         }
         panic!("{name} does not tell {condition}; it tells {last:?}");
     }
+}
+
+/// How the cluster is reached.
+pub async fn client_config() -> Config {
+    let path = std::env::var_os(KUBECONFIG).expect("the kubeconfig is named");
+    let kubeconfig = Kubeconfig::read_from(path).expect("the kubeconfig");
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("it is whole")
 }
 
 fn merge(into: &mut Value, from: Value) {

@@ -13,7 +13,9 @@
 
 mod bundle;
 mod cluster;
+mod gate;
 mod leadership;
 mod nodes;
+mod published;
 mod restarts;
 mod status;

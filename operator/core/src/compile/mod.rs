@@ -29,7 +29,7 @@ pub use conflict::Conflict;
 pub use own::registry_of_image;
 pub use references::{RefKind, Reference, References, required_refs};
 pub use url::shown as shown_url;
-pub use verdict::{InForce, Problem, Refusal, Verdict};
+pub use verdict::{InForce, Problem, Refusal, Revision, Verdict};
 
 use crate::{
     bundle::{Blob, Bundle, Entry, MAX_BUNDLE_BYTES, Mode, SCHEMA},
@@ -110,7 +110,7 @@ pub fn compile<'o>(
         let mut compiler = Compiler::new(references, options);
         let entry = compiler.entry(name, object);
         let Compiler { problems, unresolved, blobs, .. } = compiler;
-        let mut verdict = Verdict::from_problems(problems, unresolved);
+        let mut verdict = Verdict::from_problems(Revision::of(object), problems, unresolved);
         if let Some(refusal) = denied.get(name)
             && verdict.accepted.is_ok()
         {

@@ -2,13 +2,33 @@
 
 use std::fmt;
 
-use registry_mirror_crds::reason;
+use registry_mirror_crds::{RegistryMirror, reason};
 
 use super::references::Unresolved;
+
+/// Which state of an object was looked at. The uid belongs to it: an object that was deleted and made anew begins with
+/// generation 1 again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// `metadata.uid`.
+    pub uid: Option<String>,
+    /// `metadata.generation`; `None` offline.
+    pub generation: Option<i64>,
+}
+
+impl Revision {
+    /// The state that this is.
+    #[must_use]
+    pub fn of(object: &RegistryMirror) -> Self {
+        Self { uid: object.metadata.uid.clone(), generation: object.metadata.generation }
+    }
+}
 
 /// What became of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
+    /// What was compiled: whatever is said of the object is said of this.
+    pub of: Revision,
     /// The condition `Accepted`, but for conflicts, which depend on the nodes: [`super::Conflict`].
     pub accepted: Result<(), Refusal>,
     /// The condition `ResolvedRefs`.
@@ -66,7 +86,7 @@ impl fmt::Display for Refusal {
 }
 
 impl Verdict {
-    pub(super) fn from_problems(problems: Vec<Problem>, unresolved: Vec<Unresolved>) -> Self {
+    pub(super) fn from_problems(of: Revision, problems: Vec<Problem>, unresolved: Vec<Unresolved>) -> Self {
         let accepted = if problems.is_empty() { Ok(()) } else { Err(Refusal { reason: reason::INVALID, problems }) };
         let resolved_refs = match unresolved.first() {
             None => Ok(()),
@@ -75,7 +95,7 @@ impl Verdict {
                 problems: unresolved.into_iter().map(|unresolved| unresolved.problem).collect(),
             }),
         };
-        Self { accepted, resolved_refs, in_force: InForce::Nothing }
+        Self { of, accepted, resolved_refs, in_force: InForce::Nothing }
     }
 
     /// Whether the object as it stands may go into the bundle.

@@ -1,6 +1,7 @@
 //! RegistryMirror status: what all nodes together say of an object.
 
 mod conditions;
+mod publication;
 mod report;
 mod tally;
 
@@ -9,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use registry_mirror_crds::{MirrorNodes, NodeSummary, RegistryMirror, RegistryMirrorStatus};
 
 pub use conditions::{Said, Status};
+pub use publication::{PublishFailure, unpublished};
 pub use report::{Health, MirrorReport, NodeReport, Readiness, RegistryReport};
 pub use tally::{FirstProblem, NamedNodes, Node, Tally, selector_keys, tally};
 
@@ -42,6 +44,8 @@ pub struct Known<'a> {
     pub entry: Option<&'a Entry>,
     /// What the nodes say of that entry.
     pub tally: Option<&'a Tally>,
+    /// Why that entry is not what was compiled, where it is not.
+    pub unpublished: Option<&'a PublishFailure>,
 }
 
 /// The object's status. The same facts over the same previous status change nothing.
@@ -52,7 +56,10 @@ pub fn status(
     rollout: &Rollout,
     now: Timestamp,
 ) -> RegistryMirrorStatus {
-    let Known { object, verdict, conflict, entry, tally } = known;
+    let Known { object, verdict, conflict, entry, tally, unpublished } = known;
+    if let Some(failure) = unpublished {
+        return publication::status(known, failure, previous, now);
+    }
     let none = Tally::default();
     let tally = tally.unwrap_or(&none);
     let said = [
@@ -63,7 +70,7 @@ pub fn status(
     ];
     let said: Vec<Said> = said.into_iter().chain(conditions::credentials_unusable(tally)).collect();
     let old: &[Condition] = previous.map_or(&[], |status| &status.conditions);
-    let generation = object.metadata.generation;
+    let generation = verdict.of.generation;
     RegistryMirrorStatus {
         observed_generation: generation,
         reason: said.iter().find(|said| said.is_amiss()).map(|said| said.reason.to_owned()),

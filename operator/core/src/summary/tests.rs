@@ -84,6 +84,7 @@ fn told_of(
         conflict: conflicts.get(name),
         entry: at.map(|at| &compiled.bundle.entries[at]),
         tally: at.map(|at| &tallies[at]),
+        unpublished: None,
     };
     let status = status(known, None, rollout, NOW);
     let mut lines = format!(
@@ -193,7 +194,8 @@ fn the_time_of_a_condition_stays_while_its_status_does() {
     let at = |object: &RegistryMirror, programmed: bool, now: i64| {
         let tally = Tally { matched: 1, programmed: programmed.into(), mirrors: vec![(0, 0)], ..Tally::default() };
         let verdict = &compiled.verdicts["hub"];
-        let known = Known { object, verdict, conflict: None, entry: Some(entry), tally: Some(&tally) };
+        let known =
+            Known { object, verdict, conflict: None, entry: Some(entry), tally: Some(&tally), unpublished: None };
         status(known, object.status.as_ref(), &rollout(), Timestamp::from_second(now).expect("a time"))
     };
     let first = at(&object, false, 100);
@@ -246,4 +248,72 @@ fn nodes_where_credentials_do_not_arrive_are_named() {
             names[2], names[3], names[4]
         )
     );
+}
+
+/// Whoever waits for Programmed with the newest generation must not be told of an older one, and nothing that was said of
+/// the object in force is lost while the newer one is not.
+#[test]
+fn an_object_that_is_not_published_claims_nothing() {
+    let old = object("hub", &["https://a.example.com"]);
+    let compiled = compiled(std::slice::from_ref(&old));
+    let tally = Tally { matched: 1, programmed: 1, mirrors: vec![(1, 0)], ..Tally::default() };
+    let verdict = &compiled.verdicts["hub"];
+    let known = Known {
+        object: &old,
+        verdict,
+        conflict: None,
+        entry: compiled.bundle.entries.first(),
+        tally: Some(&tally),
+        unpublished: None,
+    };
+    let before = status(known, None, &rollout(), NOW);
+    assert_eq!(before.observed_generation, Some(3));
+
+    let mut object = object("hub", &["https://b.example.com"]);
+    object.metadata.generation = Some(4);
+    let changed = self::compiled(std::slice::from_ref(&object));
+    let said = |failure: &PublishFailure, previous| {
+        let verdict = &changed.verdicts["hub"];
+        let known = Known { object: &object, verdict, unpublished: Some(failure), ..known };
+        status(known, previous, &rollout(), NOW)
+    };
+    let refused = PublishFailure::Refused("exceeded quota: secrets".to_owned());
+    let after = said(&refused, Some(&before));
+    assert_eq!(after.observed_generation, Some(3));
+    assert_eq!((&after.nodes, &after.mirrors), (&before.nodes, &before.mirrors));
+    let lines: Vec<_> = after
+        .conditions
+        .iter()
+        .map(|c| {
+            let generation = c.observed_generation.unwrap_or_default();
+            format!("{}={} {} of {generation}: {}", c.type_, c.status, c.reason, c.message)
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"));
+    assert_eq!(said(&refused, Some(&after)), after, "nothing to write");
+    // and one that was never published
+    let first = said(&PublishFailure::NoAnswer, None);
+    assert_eq!((first.observed_generation, first.reason.as_deref()), (None, Some(reason::PUBLISH_FAILED)));
+}
+
+#[test]
+fn only_what_the_bundle_in_force_does_not_say_is_unpublished() {
+    let named = |name: &str, registry: &str, url: &str| {
+        let mut object = object(name, &[url]);
+        registry.clone_into(&mut object.spec.registry);
+        object
+    };
+    let same = named("same", "docker.io", "https://a.example.com");
+    let refused = named("refused", "ghcr.io", "https://u:p@a.example.com");
+    let old = compiled(&[same.clone(), named("changed", "quay.io", "https://a.example.com")]);
+    let new = compiled(&[
+        same,
+        refused,
+        named("changed", "quay.io", "https://b.example.com"),
+        named("new", "gcr.io", "https://a.example.com"),
+    ]);
+    let names = |in_force| unpublished(&new.verdicts, &new.bundle, in_force).into_iter().collect::<Vec<_>>();
+    assert_eq!(names(Some(&old.bundle)), ["changed", "new"]);
+    assert_eq!(names(Some(&new.bundle)), [""; 0]);
+    assert_eq!(names(None), ["changed", "new", "refused", "same"]);
 }

@@ -1,0 +1,72 @@
+//! What is said of an object whose bundle could not be published.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use registry_mirror_crds::{RegistryMirrorStatus, condition, reason};
+
+use super::{Known, Said, Status, conditions, mirror_summary};
+use crate::{
+    bundle::{Bundle, Entry},
+    compile::Verdict,
+};
+
+/// Why the bundle that was compiled is not the one that nodes read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublishFailure {
+    /// The API server refuses it; its words.
+    Refused(String),
+    /// The API server did not answer.
+    NoAnswer,
+}
+
+/// The objects of which the bundle in force does not say what was compiled. A bundle that is not known says nothing of
+/// any.
+#[must_use]
+pub fn unpublished<'v>(
+    verdicts: &'v BTreeMap<String, Verdict>,
+    compiled: &Bundle,
+    in_force: Option<&Bundle>,
+) -> BTreeSet<&'v str> {
+    fn by_object(bundle: &Bundle) -> HashMap<&str, &Entry> {
+        bundle.entries.iter().map(|entry| (entry.object.as_str(), entry)).collect()
+    }
+    let names = verdicts.keys().map(String::as_str);
+    let Some(in_force) = in_force else { return names.collect() };
+    let (compiled, in_force) = (by_object(compiled), by_object(in_force));
+    names.filter(|name| compiled.get(name) != in_force.get(name)).collect()
+}
+
+/// The status of an object that was compiled and not published.
+///
+/// Accepted and ResolvedRefs are about the object as it was compiled, and Programmed says why nodes do not have that.
+/// All else stays what it was, `observedGeneration` above all: it was said of what is in force.
+pub(super) fn status(
+    known: Known<'_>,
+    failure: &PublishFailure,
+    previous: Option<&RegistryMirrorStatus>,
+    now: Timestamp,
+) -> RegistryMirrorStatus {
+    let Known { object, verdict, conflict, .. } = known;
+    let said = [conditions::accepted(verdict, conflict), conditions::resolved_refs(verdict), programmed(failure)];
+    let kinds = said.each_ref().map(|said| said.kind);
+    let reason = said.iter().find(|said| said.is_amiss()).map(|said| said.reason.to_owned());
+    let previous = previous.cloned().unwrap_or_default();
+    let mut conditions: Vec<Condition> =
+        said.into_iter().map(|said| said.condition(&previous.conditions, verdict.of.generation, now)).collect();
+    conditions.extend(previous.conditions.iter().filter(|old| !kinds.contains(&old.type_.as_str())).cloned());
+    let mirror_summary = previous.mirror_summary.clone().or_else(|| mirror_summary(object));
+    RegistryMirrorStatus { conditions, reason, mirror_summary, ..previous }
+}
+
+fn programmed(failure: &PublishFailure) -> Said {
+    let why = match failure {
+        PublishFailure::Refused(why) => {
+            format!("the API server refuses to write the bundle's Secret ({why}); do away with what it names")
+        }
+        PublishFailure::NoAnswer => "the API server did not answer when the bundle's Secret was written".to_owned(),
+    };
+    let message = format!("This object is not published, and nodes keep what they have: {why}. It is tried again.");
+    Said { kind: condition::PROGRAMMED, status: Status::False, reason: reason::PUBLISH_FAILED, message }
+}
