@@ -116,6 +116,9 @@ pub mod reason {
     /// RegistryMirror Programmed=False: the bundle with the object as it is now could not be published; nodes keep what they
     /// have.
     pub const PUBLISH_FAILED: &str = "PublishFailed";
+    /// RegistryMirror Programmed=False: the bundle in force was deleted or cannot be read, and one without it would take
+    /// objects away from nodes; the message names them.
+    pub const BUNDLE_LOST: &str = "BundleLost";
     /// RegistryMirror Programmed=Unknown: `suspend: true` leaves the nodes as they are.
     pub const SUSPENDED: &str = "Suspended";
 

@@ -184,8 +184,14 @@ pub(crate) fn object_transitions(
             condition::RESOLVED_REFS if is_false || was_bad => ("Resolve", is_false),
             condition::PROGRAMMED if is_true => ("Program", false),
             condition::PROGRAMMED
-                if [reason::NODES_FAILED, reason::ROLLOUT_PAUSED, reason::AGENTS_NOT_READY, reason::PUBLISH_FAILED]
-                    .contains(&condition.reason.as_str()) =>
+                if [
+                    reason::NODES_FAILED,
+                    reason::ROLLOUT_PAUSED,
+                    reason::AGENTS_NOT_READY,
+                    reason::PUBLISH_FAILED,
+                    reason::BUNDLE_LOST,
+                ]
+                .contains(&condition.reason.as_str()) =>
             {
                 ("Program", true)
             }

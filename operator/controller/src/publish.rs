@@ -12,8 +12,9 @@ use kube::{
 };
 use registry_mirror_core::{
     bundle::{BUNDLE_KEY, Bundle, pack, unpack},
-    compile::{CompileOptions, Compiled, RefKind, References, Unreadable, Verdict, compile, required_refs},
+    compile::{self, CompileOptions, Compiled, RefKind, References, Unreadable, Verdict, compile, required_refs},
     digest::Digest,
+    predecessor::{Predecessor, traces, vanishing},
     summary::PublishFailure,
 };
 use registry_mirror_crds::RegistryMirror;
@@ -37,8 +38,10 @@ pub(crate) struct Publisher {
 
 #[derive(Default)]
 struct InForce {
+    /// `None` where there is no Secret.
     resource_version: Option<String>,
     sha256: Option<Digest>,
+    /// `None` where it cannot be read.
     bundle: Option<Arc<Bundle>>,
 }
 
@@ -49,10 +52,25 @@ pub(crate) struct Outcome {
     pub compiled: Arc<Bundle>,
     /// What became of each object.
     pub verdicts: BTreeMap<String, Verdict>,
-    /// The bundle as nodes read it; `None` where that is not known.
+    /// The bundle as nodes read it last; `None` where that is not known.
     pub in_force: Option<Arc<Bundle>>,
     /// Why it is not the compiled one, where it is not.
     pub failure: Option<PublishFailure>,
+}
+
+impl Outcome {
+    fn log_change(&self, before: Option<&Self>) {
+        if let Some(PublishFailure::WouldVanish(objects)) = &self.failure
+            && before.is_none_or(|before| before.failure != self.failure)
+        {
+            let objects = objects.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                objects,
+                "the bundle in force is lost, and a new one would take these RegistryMirrors away from nodes: nothing is \
+                 published until they can be compiled or are deleted"
+            );
+        }
+    }
 }
 
 impl Publisher {
@@ -91,33 +109,47 @@ impl Publisher {
             // Someone else wrote it or deleted it, or the cache has not seen our own last write.
             _ => self.read().await?,
         };
+        let known = in_force.bundle.clone().or_else(|| self.outcome.as_ref()?.in_force.clone());
+        let predecessor = match (&known, &in_force.resource_version) {
+            (Some(bundle), _) => Predecessor::Known(bundle),
+            (None, None) => Predecessor::Absent,
+            (None, Some(_)) => Predecessor::Unreadable,
+        };
         let rollout = RolloutState::read(caches);
         let options = CompileOptions {
             mode: rollout.mode.unwrap_or(config.mode),
             namespace: &config.namespace,
             own_registries: &config.own_registries,
-            previous: in_force.bundle.as_deref(),
+            previous: predecessor.known(),
             unreadable: &unreadable,
             proxy: config.proxy.as_ref(),
             ..CompileOptions::default()
         };
-        let Compiled { bundle, verdicts } = compile(objects.iter().map(Arc::as_ref), &references, &options);
-        let compiled = Arc::new(bundle);
-        let bytes = pack(&compiled)?;
+        let mut compiled = compile(objects.iter().map(Arc::as_ref), &references, &options);
+        let bytes = pack(&compiled.bundle)?;
         metrics.bundle_bytes.set(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-        let before = in_force.bundle.clone();
-        let (in_force, failure, result) = match self.put(&compiled, bytes, in_force, metrics).await {
-            Ok(in_force) => {
-                self.in_force = Some(in_force);
-                (Some(Arc::clone(&compiled)), None, Ok(true))
+        let held = hold(&mut compiled, &objects, &unreadable, predecessor, caches);
+        let Compiled { bundle, verdicts } = compiled;
+        let compiled = Arc::new(bundle);
+        let (in_force, failure, result) = if held.is_empty() {
+            match self.put(&compiled, bytes, in_force, metrics).await {
+                Ok(in_force) => {
+                    self.in_force = Some(in_force);
+                    (Some(Arc::clone(&compiled)), None, Ok(true))
+                }
+                // Whether it was written all the same is seen when the Secret is read again.
+                Err(error) => {
+                    let what = format!("writing the Secret {BUNDLE_SECRET}");
+                    (known, Some(publish_failure(&error)), Err(PassError::api(what)(error)))
+                }
             }
-            // Whether it was written all the same is seen when the Secret is read again.
-            Err(error) => {
-                let what = format!("writing the Secret {BUNDLE_SECRET}");
-                (before, Some(publish_failure(&error)), Err(PassError::api(what)(error)))
-            }
+        } else {
+            self.in_force = Some(in_force);
+            (None, Some(PublishFailure::WouldVanish(held)), Ok(true))
         };
-        self.outcome = Some(Arc::new(Outcome { compiled, verdicts, in_force, failure }));
+        let outcome = Outcome { compiled, verdicts, in_force, failure };
+        outcome.log_change(self.outcome.as_deref());
+        self.outcome = Some(Arc::new(outcome));
         result
     }
 
@@ -149,7 +181,7 @@ impl Publisher {
         let bytes = secret.data.and_then(|mut data| data.remove(BUNDLE_KEY)).map(|bytes| bytes.0);
         let bundle = bytes.as_deref().and_then(|bytes| {
             unpack(bytes)
-                .map_err(|error| tracing::warn!(%error, "the bundle in force cannot be read and is written anew"))
+                .map_err(|error| tracing::warn!(%error, "the bundle in force cannot be read"))
                 .ok()
                 .map(Arc::new)
         });
@@ -176,6 +208,30 @@ impl Publisher {
         let written = self.secrets.patch(BUNDLE_SECRET, &params, &Patch::Apply(&object)).await?;
         Ok(written.metadata.resource_version)
     }
+}
+
+/// The objects for whose sake the bundle must not be published.
+fn hold(
+    compiled: &mut Compiled,
+    objects: &[Arc<RegistryMirror>],
+    unreadable: &[Unreadable],
+    predecessor: Predecessor<'_>,
+    caches: &Caches,
+) -> BTreeSet<String> {
+    if predecessor.known().is_some() {
+        return BTreeSet::new();
+    }
+    let traces = caches.node_mirrors.with(|mirrors| {
+        traces(objects.iter().map(Arc::as_ref), mirrors.values().filter_map(|mirror| mirror.report.as_ref()))
+    });
+    let held = vanishing(compiled, unreadable, predecessor, &traces);
+    for name in &held {
+        if let Some(verdict) = compiled.verdicts.get_mut(name) {
+            // What nodes have of it stays.
+            verdict.in_force = compile::InForce::LastGood;
+        }
+    }
+    held
 }
 
 fn objects(caches: &Caches) -> (Vec<Arc<RegistryMirror>>, Vec<Unreadable>) {

@@ -17,6 +17,7 @@ pub mod import;
 pub mod marker;
 pub mod observed;
 pub mod plan;
+pub mod predecessor;
 pub mod proxy;
 pub mod registry;
 pub mod select;

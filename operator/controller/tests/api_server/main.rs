@@ -15,6 +15,7 @@ mod bundle;
 mod cluster;
 mod gate;
 mod leadership;
+mod lost_bundle;
 mod nodes;
 mod published;
 mod restarts;

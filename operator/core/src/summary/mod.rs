@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use registry_mirror_crds::{MirrorNodes, NodeSummary, RegistryMirror, RegistryMirrorStatus};
 
 pub use conditions::{Said, Status};
-pub use publication::{PublishFailure, unpublished};
+pub use publication::{PublishFailure, has_entry, unpublished};
 pub use report::{Health, MirrorReport, NodeReport, Readiness, RegistryReport};
 pub use tally::{FirstProblem, NamedNodes, Node, Tally, selector_keys, tally};
 

@@ -19,6 +19,14 @@ pub enum PublishFailure {
     Refused(String),
     /// The API server did not answer.
     NoAnswer,
+    /// The bundle in force is lost, and the compiled one would take these objects away from nodes.
+    WouldVanish(BTreeSet<String>),
+}
+
+/// Whether a bundle in force had something of the object when this was said of it: every entry has a mirror.
+#[must_use]
+pub const fn has_entry(status: &RegistryMirrorStatus) -> bool {
+    !status.mirrors.is_empty()
 }
 
 /// The objects of which the bundle in force does not say what was compiled. A bundle that is not known says nothing of
@@ -60,13 +68,34 @@ pub(super) fn status(
     RegistryMirrorStatus { conditions, reason, mirror_summary, ..previous }
 }
 
+/// How many objects a message names.
+const NAMED: usize = 3;
+
 fn programmed(failure: &PublishFailure) -> Said {
-    let why = match failure {
+    let (reason, why) = match failure {
         PublishFailure::Refused(why) => {
-            format!("the API server refuses to write the bundle's Secret ({why}); do away with what it names")
+            let why =
+                format!("the API server refuses to write the bundle's Secret ({why}); do away with what it names");
+            (reason::PUBLISH_FAILED, format!("{why}. It is tried again."))
         }
-        PublishFailure::NoAnswer => "the API server did not answer when the bundle's Secret was written".to_owned(),
+        PublishFailure::NoAnswer => {
+            let why = "the API server did not answer when the bundle's Secret was written. It is tried again.";
+            (reason::PUBLISH_FAILED, why.to_owned())
+        }
+        PublishFailure::WouldVanish(objects) => {
+            let mut names: Vec<String> = objects.iter().take(NAMED).cloned().collect();
+            if objects.len() > NAMED {
+                names.push(format!("{} more", objects.len() - NAMED));
+            }
+            let names = names.join(", ");
+            let why = format!(
+                "the bundle in force is lost (its Secret was deleted, is damaged or was written by a newer release), and \
+                 a new one would take what cannot be compiled now away from nodes: {names}. Put right what Accepted and \
+                 ResolvedRefs say there, or delete it."
+            );
+            (reason::BUNDLE_LOST, why)
+        }
     };
-    let message = format!("This object is not published, and nodes keep what they have: {why}. It is tried again.");
-    Said { kind: condition::PROGRAMMED, status: Status::False, reason: reason::PUBLISH_FAILED, message }
+    let message = format!("This object is not published, and nodes keep what they have: {why}");
+    Said { kind: condition::PROGRAMMED, status: Status::False, reason, message }
 }

@@ -268,6 +268,9 @@ fn an_object_that_is_not_published_claims_nothing() {
     };
     let before = status(known, None, &rollout(), NOW);
     assert_eq!(before.observed_generation, Some(3));
+    // What a lost bundle is told by later.
+    let without = status(Known { entry: None, tally: None, ..known }, Some(&before), &rollout(), NOW);
+    assert_eq!((has_entry(&before), has_entry(&without)), (true, false));
 
     let mut object = object("hub", &["https://b.example.com"]);
     object.metadata.generation = Some(4);
@@ -290,6 +293,10 @@ fn an_object_that_is_not_published_claims_nothing() {
         })
         .collect();
     insta::assert_snapshot!(lines.join("\n"));
+    let lost = PublishFailure::WouldVanish(["a", "b", "c", "d"].map(str::to_owned).into());
+    let lost = said(&lost, Some(&after));
+    insta::assert_snapshot!(lost.conditions[2].message);
+    assert_eq!(lost.reason.as_deref(), Some(reason::BUNDLE_LOST));
     assert_eq!(said(&refused, Some(&after)), after, "nothing to write");
     // and one that was never published
     let first = said(&PublishFailure::NoAnswer, None);
