@@ -13,7 +13,7 @@ mod yaml;
 
 pub use node_mirror::{
     ContainerdStatus, DriftStatus, MirrorState, NodeMirror, NodeMirrorSpec, NodeMirrorStatus, NodeMirrorSummary,
-    NodeRegistryStatus, PlanChange, PlanKind, PlanStatus, RestartApproval,
+    NodeRegistryStatus, PlanChange, PlanKind, PlanStatus, ProvedRestart, RestartApproval,
 };
 pub use registry_mirror::{
     AuthRef, Capability, Fallback, Header, HealthCheck, KeyRef, LabelOperator, LabelRequirement, LabelSelector, Mirror,

@@ -73,6 +73,10 @@ pub struct NodeMirrorStatus {
     #[serde(default)]
     pub restarts: u32,
 
+    /// The last restart that brought a change into force and was proved: an example for nodes that wait with the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proved_restart: Option<ProvedRestart>,
+
     /// Files of the operator that others changed and that were put back, the last few, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<DriftStatus>,
@@ -118,6 +122,9 @@ pub struct ContainerdStatus {
 pub struct PlanStatus {
     /// Names this plan; an approval names the same hash.
     pub hash: String,
+    /// Names what a restart changes, whatever else stands in this node's files: the same on all nodes that need the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
     /// What is to be done.
     pub kind: PlanKind,
     /// Whether containerd must restart once.
@@ -127,6 +134,16 @@ pub struct PlanStatus {
     /// The keys that change. Values that may be secret are redacted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<PlanChange>,
+}
+
+/// A restart that went well.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvedRestart {
+    /// What it changed, as in `status.plan.change`.
+    pub change: String,
+    /// When.
+    pub at: Time,
 }
 
 /// What is to be done to a node.

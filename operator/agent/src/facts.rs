@@ -1,6 +1,8 @@
 //! What one pass over the node found and did, as plain values; [`crate::report`] turns it into NodeMirror status.
 
 use jiff::Timestamp;
+use registry_mirror_core::budget::ChangeHash;
+use registry_mirror_host::state::ProvedRestart;
 
 /// The outcome of one pass.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +32,8 @@ pub struct Facts {
     pub drift: Vec<DriftFacts>,
     /// Restarts that the operator has made here.
     pub restarts: u32,
+    /// The last of them that was proved.
+    pub proved_restart: Option<ProvedRestart>,
 }
 
 /// Where containerd's forward proxy stands.
@@ -81,6 +85,8 @@ pub struct ContainerdFacts {
 pub struct PlanFacts {
     /// Names the plan.
     pub hash: String,
+    /// Names what it changes, whatever else stands in the files.
+    pub change: ChangeHash,
     /// `None`, `Adopt`, `Patch`, `Migrate`, `Unsupported`.
     pub kind: registry_mirror_crds::PlanKind,
     /// Whether containerd must restart.

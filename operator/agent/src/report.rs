@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_mirror_crds::{
     ContainerdStatus, DriftStatus, MirrorState, NodeMirrorStatus, NodeMirrorSummary, NodeRegistryStatus, PlanStatus,
-    condition, reason,
+    ProvedRestart, condition, reason,
 };
 
 use crate::facts::{
@@ -32,6 +32,7 @@ pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp
         credentials_unusable,
         drift,
         restarts,
+        proved_restart,
     } = facts;
     let old = previous.map_or(&[][..], |status| &status.conditions);
     let mut conditions = vec![ready(verdict), effective_condition(effective), restart_pending(verdict, plan.as_ref())];
@@ -57,6 +58,9 @@ pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp
         plan: plan.as_ref().map(plan_status),
         registries: registries.iter().map(|registry| registry_status(registry, previous, now)).collect(),
         restarts: *restarts,
+        proved_restart: proved_restart
+            .as_ref()
+            .map(|proved| ProvedRestart { change: proved.change.to_string(), at: Time(proved.at) }),
         drift: drift_status(drift, previous),
         conditions: conditions.into_iter().map(|said| said.condition(old, *generation, now)).collect(),
         summary: Some(NodeMirrorSummary { mirrors: mirrors_in_use(registries), reason: summary_reason }),
@@ -232,8 +236,15 @@ fn containerd_status(facts: &ContainerdFacts) -> ContainerdStatus {
 }
 
 fn plan_status(facts: &PlanFacts) -> PlanStatus {
-    let PlanFacts { hash, kind, restart, reason, changes } = facts;
-    PlanStatus { hash: hash.clone(), kind: *kind, restart: *restart, reason: reason.clone(), changes: changes.clone() }
+    let PlanFacts { hash, change, kind, restart, reason, changes } = facts;
+    PlanStatus {
+        hash: hash.clone(),
+        change: Some(change.to_string()),
+        kind: *kind,
+        restart: *restart,
+        reason: reason.clone(),
+        changes: changes.clone(),
+    }
 }
 
 fn registry_status(facts: &RegistryFacts, previous: Option<&NodeMirrorStatus>, now: Timestamp) -> NodeRegistryStatus {
@@ -264,6 +275,7 @@ fn mirror_state(facts: &MirrorFacts, before: &[MirrorState], now: Timestamp) -> 
 
 #[cfg(test)]
 mod tests {
+    use registry_mirror_core::budget::ChangeHash;
     use registry_mirror_crds::PlanKind;
 
     use super::*;
@@ -275,6 +287,7 @@ mod tests {
             containerd: None,
             plan: Some(PlanFacts {
                 hash: "p1".to_owned(),
+                change: ChangeHash::of(PlanKind::Patch, &[]),
                 kind: PlanKind::Patch,
                 restart: true,
                 reason: "no config_path is set".to_owned(),
@@ -294,6 +307,7 @@ mod tests {
             credentials_unusable: Vec::new(),
             drift: Vec::new(),
             restarts: 0,
+            proved_restart: None,
         }
     }
 

@@ -158,6 +158,7 @@ fn nothing_to_work_from() -> Facts {
         credentials_unusable: Vec::new(),
         drift: Vec::new(),
         restarts: 0,
+        proved_restart: None,
     }
 }
 

@@ -99,13 +99,17 @@ fn differences(nodes: &BTreeMap<String, NodeRecord>, mirrors: &BTreeMap<String, 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use registry_mirror_core::budget::Restart;
 
     use super::*;
     use crate::caches::CompactLabels;
 
     fn node(uid: &str) -> NodeRecord {
-        NodeRecord { uid: uid.to_owned(), created: None, labels: CompactLabels::default(), ready: true, tainted: false }
+        let labels = CompactLabels::default();
+        let (created, zone) = (None, None);
+        NodeRecord { uid: uid.to_owned(), created, labels, ready: true, tainted: false, control_plane: false, zone }
     }
 
     fn mirror(uid: &str, owner: &str) -> NodeMirrorRecord {
@@ -116,6 +120,10 @@ mod tests {
             approval: None,
             requested: None,
             restart: Restart::NotNeeded,
+            cohort: Arc::default(),
+            change: None,
+            proved: None,
+            effective: false,
             report: None,
             conditions: Box::default(),
             drift: Box::default(),

@@ -1,6 +1,9 @@
 //! Approvals: the budget's decisions become writes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::Time};
@@ -12,6 +15,7 @@ use registry_mirror_core::{
     budget::{Approval, Decisions, Failure, Grant, NodeState, Restart, Rules, Withdrawal, decide},
     bundle::{Bundle, Mode},
     select::{Labels, matches},
+    startup_taint::is_fresh,
     summary::selector_keys,
 };
 use registry_mirror_crds::{NodeMirror, RestartApproval};
@@ -97,14 +101,21 @@ impl Restarter {
             known_failures: &known_failures,
             now,
         };
-        let (states, uids) = self.states(caches, bundle);
+        let (states, uids) = self.states(caches, config, bundle, now);
         let decisions = decide(&states, &rules);
         self.carry_out(&decisions, &uids, now, events, metrics).await?;
         Ok(decisions.wake_at)
     }
 
     /// The matching nodes as the caches and our own last writes have them.
-    fn states(&mut self, caches: &Caches, bundle: &Bundle) -> (Vec<NodeState>, HashMap<String, String>) {
+    fn states(
+        &mut self,
+        caches: &Caches,
+        config: &ControllerConfig,
+        bundle: &Bundle,
+        now: Timestamp,
+    ) -> (Vec<NodeState>, HashMap<String, String>) {
+        let deadline = SignedDuration::try_from(config.startup_taint_deadline).unwrap_or(SignedDuration::MAX);
         let alive = alive_nodes(caches);
         let mut matching = Matching::new(bundle);
         let mut uids = HashMap::new();
@@ -139,7 +150,13 @@ impl Restarter {
                         name: name.clone(),
                         ready: node.ready,
                         agent_alive: alive.contains(name.as_str()),
-                        tainted: node.tainted,
+                        fresh: is_fresh(node.tainted, node.created, deadline, now),
+                        control_plane: node.control_plane,
+                        zone: node.zone.clone(),
+                        cohort: Arc::clone(&mirror.cohort),
+                        change: mirror.change.clone(),
+                        proved: mirror.proved.clone(),
+                        effective: mirror.effective,
                         restart,
                         approval: newer.map_or_else(|| mirror.approval.clone(), |written| written.approval.clone()),
                         requested: mirror.requested.clone(),

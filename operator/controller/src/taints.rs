@@ -11,6 +11,7 @@ use kube::{
 use registry_mirror_core::{
     budget::Policy,
     bundle::Mode,
+    startup_taint::deadline,
     summary::{NodeReport, Readiness},
 };
 
@@ -76,8 +77,7 @@ fn verdict(report: Option<&NodeReport>, created: Option<Timestamp>, rules: &Rule
         None | Some(Readiness::Unknown | Readiness::RestartPending) => true,
         Some(Readiness::Ready | Readiness::DryRun | Readiness::Restored | Readiness::Failed(_)) => false,
     };
-    let deadline = SignedDuration::try_from(rules.deadline).unwrap_or(SignedDuration::ZERO);
-    let until = created.unwrap_or(Timestamp::UNIX_EPOCH).saturating_add(deadline).unwrap_or(Timestamp::MAX);
+    let until = deadline(created, SignedDuration::try_from(rules.deadline).unwrap_or(SignedDuration::MAX));
     if on_its_way && rules.may_wait && rules.now < until { Verdict::WaitUntil(until) } else { Verdict::Remove }
 }
 

@@ -23,4 +23,5 @@ pub mod registry;
 pub mod select;
 pub mod sensitive;
 pub mod slice;
+pub mod startup_taint;
 pub mod summary;

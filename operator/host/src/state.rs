@@ -31,7 +31,7 @@ use crate::{
 pub use backups::StoredBackup;
 pub use document::Loaded;
 pub(crate) use document::{PRIVATE, load, save};
-pub use restarts::{FailedPlan, Restarts};
+pub use restarts::{BegunRestart, FailedPlan, ProvedRestart, Restarts};
 
 /// Where it lies, beneath the host's root; mode 0700.
 pub const STATE_DIR: &str = "/var/lib/registry-mirror-operator";

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use registry_mirror_core::{
+    budget::ChangeHash,
     observed::{Observed, Proof, Supervisor, Unit},
     plan::{
         ConfigPlan, ProxyPlan, plan_config,
@@ -188,11 +189,13 @@ pub fn plan_facts(plan: &ConfigPlan, proxy: &ProxyPlan) -> PlanFacts {
         from: change.from.clone(),
         to: change.to.clone(),
     });
+    let changes: Vec<PlanChange> = changes.collect();
     PlanFacts {
         hash: restart_hash(plan, proxy).as_str().to_owned(),
+        change: ChangeHash::of(kind, &changes),
         kind,
         restart: plan.needs_restart() || proxy.needs_restart(),
         reason: restart_reason(plan, proxy),
-        changes: changes.collect(),
+        changes,
     }
 }

@@ -229,6 +229,7 @@ impl Node {
             credentials_unusable: Vec::new(),
             drift: Vec::new(),
             restarts: 0,
+            proved_restart: None,
         };
         match slice.mode {
             Mode::DryRun => self.dry_run(slice, &mut facts).await,
@@ -283,7 +284,8 @@ impl Node {
         self.apply(slice, leave, metrics, facts).await;
         facts.conflicts.extend(rewritten);
         facts.drift.clone_from(&self.drift);
-        facts.restarts = self.restarts_made();
+        let restarts = self.restarts();
+        (facts.restarts, facts.proved_restart) = (restarts.made, restarts.proved);
     }
 
     /// With a look at hand: files, then the one restart where it is due.
@@ -421,11 +423,6 @@ impl Node {
         self.drift.push(DriftFacts { path: path.display().to_string(), at, what });
         let surplus = self.drift.len().saturating_sub(DRIFT_KEPT);
         self.drift.drain(..surplus);
-    }
-
-    fn restarts_made(&self) -> u32 {
-        let restarts = self.state().and_then(|state| state.restarts());
-        restarts.ok().and_then(|loaded| loaded.value).map_or(0, |restarts| restarts.made)
     }
 }
 

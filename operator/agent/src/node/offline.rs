@@ -84,6 +84,7 @@ impl Offline {
             credentials_unusable: Vec::new(),
             drift: Vec::new(),
             restarts: 0,
+            proved_restart: None,
         };
         if let Err(verdict) = self.work(slice, &mut facts) {
             facts.verdict = verdict;

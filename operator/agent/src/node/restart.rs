@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use registry_mirror_core::{
+    budget::ChangeHash,
     plan::{
         PlanHash, ProxyPlan, plan_proxy,
         proxy::{DropInChange, restart_hash},
@@ -11,7 +12,7 @@ use registry_mirror_core::{
 use registry_mirror_host::{
     files::HostWriter,
     restart::{AlwaysApproved, Approval, Change, DropIn, Outcome, Request, RestartError, Restarter},
-    state::{FailedPlan, Restarts, StateDir},
+    state::{BegunRestart, FailedPlan, ProvedRestart, Restarts, StateDir},
 };
 
 use super::{Node, edits, look::restart_reason, place, proxy};
@@ -105,6 +106,12 @@ impl Node {
             // An edit that is not written down could not be taken back later.
             return Ok(Outcome::Refused { why: error.to_string() });
         }
+        let mut restarts = self.restarts();
+        let plan_facts = look.plan_facts(&due.proxy);
+        restarts.begun = Some(BegunRestart { plan: request.plan.as_str().to_owned(), change: plan_facts.change });
+        if let Err(error) = self.state().and_then(|state| state.save_restarts(&restarts)) {
+            return Ok(Outcome::Refused { why: error.to_string() });
+        }
         metrics.restarts.inc();
         tracing::info!(plan = %request.plan, "restarting containerd: {}", restart_reason(&look.plan, &due.proxy));
         let state = StateDir::open(writer)?;
@@ -176,6 +183,11 @@ impl Node {
             Outcome::Restarted { edited, .. } => {
                 restarts.made += 1;
                 restarts.failed = None;
+                if let Some(change) = change_of(&restarts, plan) {
+                    // As the API keeps it.
+                    let at = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+                    restarts.proved = Some(ProvedRestart { change, at });
+                }
                 let noted =
                     edited.as_ref().map(|edited| self.state().and_then(|state| edits::note_backup(&state, edited)));
                 if let Some(Err(error)) = noted {
@@ -199,7 +211,7 @@ impl Node {
         }
     }
 
-    fn restarts(&self) -> Restarts {
+    pub(super) fn restarts(&self) -> Restarts {
         match self.state().and_then(|state| state.restarts()) {
             Ok(loaded) => loaded.value.unwrap_or_default(),
             Err(error) => {
@@ -208,6 +220,12 @@ impl Node {
             }
         }
     }
+}
+
+/// What the restart of this plan changed, where it is the one that was begun last.
+fn change_of(restarts: &Restarts, plan: Option<&PlanHash>) -> Option<ChangeHash> {
+    let begun = restarts.begun.as_ref()?;
+    (plan?.as_str() == begun.plan).then(|| begun.change.clone())
 }
 
 fn rolled_back(why: &str, still_down: Option<&str>) -> String {

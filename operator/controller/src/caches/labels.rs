@@ -42,8 +42,17 @@ impl CompactLabels {
     }
 
     pub fn get(&self, key: &str) -> Option<&str> {
+        self.find(key).map(|value| &**value)
+    }
+
+    /// The value of a label, for keeping.
+    pub fn shared(&self, key: &str) -> Option<Arc<str>> {
+        self.find(key).map(Arc::clone)
+    }
+
+    fn find(&self, key: &str) -> Option<&Arc<str>> {
         let at = self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
-        self.0.get(at).map(|(_, value)| &**value)
+        self.0.get(at).map(|(_, value)| value)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 use registry_mirror_core::{
-    budget::{Approval, PlanHash, Restart},
+    budget::{Approval, ChangeHash, Cohort, PlanHash, Restart},
     summary::{NodeReport, RegistryReport},
 };
 use registry_mirror_crds::{DriftStatus, NodeMirror, NodeMirrorStatus, condition, reason};
@@ -27,6 +27,14 @@ pub(crate) struct NodeMirrorRecord {
     /// The plan that a person approved.
     pub requested: Option<PlanHash>,
     pub restart: Restart,
+    /// The nodes that this one is an example of.
+    pub cohort: Arc<Cohort>,
+    /// What a restart that it waits for would change.
+    pub change: Option<ChangeHash>,
+    /// What its last restart changed that was proved.
+    pub proved: Option<ChangeHash>,
+    /// Its containerd was seen to read the directory.
+    pub effective: bool,
     /// `None` until the agent has said something.
     pub report: Option<NodeReport>,
     pub conditions: Box<[SlimCondition]>,
@@ -71,6 +79,8 @@ pub(super) async fn watch(client: Client, caches: Arc<Caches>, events: Events) -
 #[derive(Debug, Default)]
 struct Reader {
     shared: HashSet<Arc<Vec<RegistryReport>>>,
+    /// As many as there are releases and kinds of hosts.
+    cohorts: HashSet<Arc<Cohort>>,
     reads: u32,
 }
 
@@ -88,6 +98,15 @@ impl Reader {
             .restart_approval
             .map(|approval| Approval { plan: PlanHash::new(approval.plan), approved_at: approval.approved_at.0 });
         let restart = status.as_ref().map_or(Restart::NotNeeded, |status| restart(status, generation));
+        let cohort = self.cohort(status.as_ref());
+        let plan = status.as_ref().and_then(|status| status.plan.as_ref()).filter(|plan| plan.restart);
+        let change = plan.and_then(|plan| plan.change.clone()).map(ChangeHash::new);
+        let proved = status.as_ref().and_then(|status| status.proved_restart.as_ref());
+        let proved = proved.map(|proved| ChangeHash::new(proved.change.clone()));
+        let effective = status
+            .iter()
+            .flat_map(|status| &status.conditions)
+            .any(|condition| condition.type_ == condition::EFFECTIVE && condition.status == "True");
         let conditions =
             status.iter().flat_map(|status| &status.conditions).map(SlimCondition::from).collect::<Box<[_]>>();
         let drift = status.as_ref().map(|status| status.drift.clone().into_boxed_slice()).unwrap_or_default();
@@ -102,10 +121,25 @@ impl Reader {
             approval,
             requested: requested.map(PlanHash::new),
             restart,
+            cohort,
+            change,
+            proved,
+            effective,
             report,
             conditions,
             drift,
         }
+    }
+
+    fn cohort(&mut self, status: Option<&NodeMirrorStatus>) -> Arc<Cohort> {
+        let containerd = status.and_then(|status| status.containerd.as_ref());
+        let cohort = containerd.map(|containerd| Cohort::new(&containerd.version, &containerd.distribution));
+        let cohort = Arc::new(cohort.unwrap_or_default());
+        if let Some(known) = self.cohorts.get(&cohort) {
+            return Arc::clone(known);
+        }
+        self.cohorts.insert(Arc::clone(&cohort));
+        cohort
     }
 
     fn share(&mut self, registries: Arc<Vec<RegistryReport>>) -> Arc<Vec<RegistryReport>> {

@@ -25,7 +25,17 @@ pub(crate) struct NodeRecord {
     pub ready: bool,
     /// It carries the startup taint.
     pub tainted: bool,
+    /// It runs the cluster's control plane, or a member of its etcd.
+    pub control_plane: bool,
+    /// Where it stands.
+    pub zone: Option<Arc<str>>,
 }
+
+/// Labels of nodes of the control plane, by kubeadm and by those who came before and after it (K3s and RKE2 run etcd on
+/// nodes of its own).
+const CONTROL_PLANE: [&str; 3] =
+    ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master", "node-role.kubernetes.io/etcd"];
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Spec {
@@ -69,10 +79,14 @@ fn read(node: Slim<Node, Spec>, startup_taint: Option<&str>, texts: &mut Texts) 
     if label("kubernetes.io/os") != Some("linux") || label("type") == Some("virtual-kubelet") {
         return None;
     }
+    let control_plane = CONTROL_PLANE.into_iter().any(|key| labels.contains_key(key));
+    let labels = texts.labels(&labels);
     Some(NodeRecord {
         uid: metadata.uid.unwrap_or_default(),
         created: metadata.creation_timestamp.map(|time| time.0),
-        labels: texts.labels(&labels),
+        control_plane,
+        zone: labels.shared(ZONE),
+        labels,
         ready,
         tainted: spec.taints.iter().any(|taint| Some(taint.key.as_str()) == startup_taint),
     })
@@ -96,6 +110,17 @@ mod tests {
             (serde_json::json!({}), false),
         ] {
             assert_eq!(read_json(serde_json::json!({"metadata": {"name": "n", "labels": labels}})).is_some(), ours);
+        }
+    }
+
+    #[test]
+    fn zone_and_control_plane_are_read() {
+        for (role, expected) in [("control-plane", true), ("master", true), ("etcd", true), ("worker", false)] {
+            let role = format!("node-role.kubernetes.io/{role}");
+            let labels = serde_json::json!({"kubernetes.io/os": "linux", ZONE: "a", role: ""});
+            let node =
+                read_json(serde_json::json!({"metadata": {"name": "n", "labels": labels}})).expect("one of ours");
+            assert_eq!((node.control_plane, node.zone.as_deref()), (expected, Some("a")));
         }
     }
 

@@ -30,6 +30,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Where the kubeconfig is.
 const KUBECONFIG: &str = "REGISTRY_MIRROR_TEST_KUBECONFIG";
 
+/// What every restart changes.
+const CHANGE: &str = "sets-config-path";
+
 /// RegistryMirrors and Nodes are cluster-wide, so the tests take turns.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 static NAMESPACES: AtomicU32 = AtomicU32::new(0);
@@ -217,6 +220,11 @@ impl Cluster {
 
     /// What the agent of a node says. `conditions`: type, status, reason.
     pub async fn report(&self, node: &str, conditions: &[(&str, &str, &str)], restart: Option<&str>) {
+        self.report_with(node, conditions, restart, json!({})).await;
+    }
+
+    /// The same with other fields of the status.
+    pub async fn report_with(&self, node: &str, conditions: &[(&str, &str, &str)], restart: Option<&str>, more: Value) {
         let generation = self.node_mirror(node).await.metadata.generation;
         let conditions: Vec<_> = conditions
             .iter()
@@ -236,9 +244,11 @@ impl Cluster {
             })
             .collect();
         let plan = json!({"hash": restart.unwrap_or("none"), "kind": if restart.is_some() { "Patch" } else { "Adopt" },
-            "restart": restart.is_some(), "reason": "config_path is not set", "changes": []});
-        let status = json!({"apiVersion": "registry-mirror.dev/v1alpha1", "kind": "NodeMirror", "status": {
-            "observedGeneration": generation, "conditions": conditions, "registries": registries, "plan": plan}});
+            "restart": restart.is_some(), "reason": "config_path is not set", "changes": [], "change": CHANGE});
+        let mut status = json!({"observedGeneration": generation, "conditions": conditions, "registries": registries,
+            "plan": plan});
+        merge(&mut status, more);
+        let status = json!({"apiVersion": "registry-mirror.dev/v1alpha1", "kind": "NodeMirror", "status": status});
         let api: Api<NodeMirror> = self.all();
         let params = PatchParams::apply("test-agent").force();
         api.patch_status(node, &params, &Patch::Apply(status)).await.expect("the API server takes the status");
@@ -246,6 +256,13 @@ impl Cluster {
 
     pub async fn report_ready(&self, node: &str) {
         self.report(node, &[("Ready", "True", "Ready"), ("RestartPending", "False", "NoRestartNeeded")], None).await;
+    }
+
+    /// It has restarted as it was granted, and a pull has proved it.
+    pub async fn report_restarted(&self, node: &str) {
+        let conditions = [("Ready", "True", "Ready"), ("Effective", "True", "Proved")];
+        let proved = json!({"restarts": 1, "provedRestart": {"change": CHANGE, "at": now()}});
+        self.report_with(node, &conditions, None, proved).await;
     }
 
     pub async fn report_pending(&self, node: &str, plan: &str) {

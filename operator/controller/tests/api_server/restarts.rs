@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
-use registry_mirror_controller::contract;
+use registry_mirror_controller::{ControllerConfig, contract};
 use registry_mirror_core::budget::{MaxUnavailable, Policy};
 use registry_mirror_crds::NodeMirror;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Running, until};
 
@@ -14,17 +14,26 @@ async fn with_nodes(names: &[&str], policy: Policy) -> Option<(Cluster, Running)
     let mut config = cluster.config("a");
     config.max_unavailable = MaxUnavailable::Nodes(1);
     config.policy = policy;
+    let controller = started(&cluster, config).await;
+    for node in names {
+        waiting(&cluster, node, json!({}), json!([])).await;
+    }
+    Some((cluster, controller))
+}
+
+/// A controller with one object in the bundle.
+async fn started(cluster: &Cluster, config: ControllerConfig) -> Running {
     let controller = cluster.start(config);
     cluster.mirror("hub", json!({"registry": "docker.io", "mirrors": [{"url": "https://a.example.com"}]})).await;
     until("the object", || async { cluster.objects_of_bundle().await.filter(|names| names == &["hub"]) }).await;
-    for node in names {
-        cluster.node(node, json!({}), json!([])).await;
-        cluster.agent_pod(node, true).await;
-    }
-    for node in names {
-        cluster.report_pending(node, &format!("plan-{node}")).await;
-    }
-    Some((cluster, controller))
+    controller
+}
+
+/// A node whose agent runs and waits for its restart.
+async fn waiting(cluster: &Cluster, node: &str, labels: Value, taints: Value) {
+    cluster.node(node, labels, taints).await;
+    cluster.agent_pod(node, true).await;
+    cluster.report_pending(node, &format!("plan-{node}")).await;
 }
 
 async fn approved(cluster: &Cluster, expected: &[&str]) {
@@ -54,6 +63,42 @@ async fn one_node_at_a_time() {
     }
     cluster.tells("hub", "Programmed=True Programmed").await;
     assert!(cluster.approved().await.is_empty());
+    controller.stop().await.expect("it stops in order");
+}
+
+/// Five nodes may be away, and yet the first goes alone: it is the example. A new controller knows of it by the nodes.
+#[tokio::test]
+async fn the_first_grant_is_one_node_then_two_and_the_control_plane_is_last() {
+    let Some(cluster) = Cluster::clean().await else { return };
+    let config = |identity: &str| {
+        let mut config = cluster.config(identity);
+        config.max_unavailable = MaxUnavailable::Nodes(5);
+        config.startup_taint = Some("registry-mirror.dev/not-ready".to_owned());
+        // Not even one second old: no node is fresh, whoever taints it.
+        config.startup_taint_deadline = std::time::Duration::ZERO;
+        config
+    };
+    let waits = ControllerConfig { policy: Policy::Never, startup_taint: None, ..config("a") };
+    let controller = started(&cluster, waits).await;
+    let taints = || json!([{"key": "registry-mirror.dev/not-ready", "effect": "NoSchedule"}]);
+    waiting(&cluster, "a-control-plane", json!({"node-role.kubernetes.io/control-plane": ""}), taints()).await;
+    for node in ["n1", "n2", "n3", "n4"] {
+        let zone = if node == "n3" { "b" } else { "a" };
+        waiting(&cluster, node, json!({"topology.kubernetes.io/zone": zone}), taints()).await;
+    }
+    cluster.tells("hub", "Programmed=False RestartPending").await;
+    controller.stop().await.expect("it stops in order");
+
+    let mut controller = cluster.start(config("b"));
+    for (round, expected) in [&["n1"][..], &["n2", "n3"], &["n4"], &["a-control-plane"]].into_iter().enumerate() {
+        approved(&cluster, expected).await;
+        controller.stop().await.expect("it stops in order");
+        controller = cluster.start(config(&format!("c{round}")));
+        for node in expected {
+            cluster.report_restarted(node).await;
+        }
+    }
+    approved(&cluster, &[]).await;
     controller.stop().await.expect("it stops in order");
 }
 

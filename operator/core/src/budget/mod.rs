@@ -4,12 +4,15 @@
 //! budget allows. A grant names one plan of one node; the agent reads it live before it acts, so that what is withdrawn
 //! here does not happen there.
 
+mod change;
 mod max_unavailable;
+mod turns;
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use change::{ChangeHash, Cohort};
 pub use max_unavailable::{MaxUnavailable, MaxUnavailableError};
 
 /// After this time an approval that led to no restart is withdrawn.
@@ -107,8 +110,21 @@ pub struct NodeState {
     pub ready: bool,
     /// Its agent runs, so that its word counts and an approval would be used.
     pub agent_alive: bool,
-    /// It still carries the startup taint: no pods to disturb, so it restarts outside the budget.
-    pub tainted: bool,
+    /// It is new and has no pods to disturb, so it restarts outside the budget: see
+    /// [`is_fresh`](crate::startup_taint::is_fresh).
+    pub fresh: bool,
+    /// It runs the cluster's control plane, so it restarts last, alone, and never outside the budget.
+    pub control_plane: bool,
+    /// Where it stands (`topology.kubernetes.io/zone`), where that is known.
+    pub zone: Option<Arc<str>>,
+    /// The nodes that it is an example of.
+    pub cohort: Arc<Cohort>,
+    /// What a restart that it waits for would change; `None` where its agent does not say.
+    pub change: Option<ChangeHash>,
+    /// What its last restart changed that ended in a proof.
+    pub proved: Option<ChangeHash>,
+    /// Its containerd was seen to read the directory.
+    pub effective: bool,
     /// What its agent says.
     pub restart: Restart,
     /// What it was granted.
@@ -117,6 +133,14 @@ pub struct NodeState {
     pub requested: Option<PlanHash>,
     /// When an approval of it was last withdrawn unused; such nodes come last.
     pub withdrawn_at: Option<Timestamp>,
+}
+
+impl NodeState {
+    /// Whether it counts as unavailable. An approval that is taken back in this very decision may be acted on at this
+    /// moment, so it counts too.
+    const fn is_away(&self) -> bool {
+        !self.ready || self.approval.is_some()
+    }
 }
 
 /// Whether a node's containerd must restart.
@@ -224,7 +248,6 @@ pub fn decide(nodes: &[NodeState], rules: &Rules<'_>) -> Decisions {
     let paused = rules.paused || decisions.pause.is_some();
     let stopped = paused || !rules.may_restart || rules.policy == Policy::Never;
 
-    let mut in_flight: BTreeSet<&str> = BTreeSet::new();
     for node in nodes {
         let Some(approval) = &node.approval else { continue };
         let reason = if new_failure.contains(node.name.as_str()) {
@@ -235,7 +258,6 @@ pub fn decide(nodes: &[NodeState], rules: &Rules<'_>) -> Decisions {
         match reason {
             Some(reason) => decisions.withdraw.push((node.name.clone(), reason)),
             None => {
-                in_flight.insert(&node.name);
                 let expires = approval.approved_at.saturating_add(APPROVAL_LIFETIME).unwrap_or(Timestamp::MAX);
                 decisions.wake_at = Some(decisions.wake_at.map_or(expires, |at| at.min(expires)));
             }
@@ -253,17 +275,15 @@ pub fn decide(nodes: &[NodeState], rules: &Rules<'_>) -> Decisions {
         return decisions;
     }
 
-    let (fresh, settled): (Vec<_>, Vec<_>) = nodes.iter().partition(|node| node.tainted);
-    for node in fresh {
-        grant(node, rules, &mut decisions);
-    }
-    let mut free = room(&settled, &in_flight, rules.max_unavailable);
-    for node in in_order(&settled) {
-        if free == 0 {
-            break;
-        }
-        if grant(node, rules, &mut decisions) {
-            free -= 1;
+    let (fresh, settled): (Vec<_>, Vec<_>) = nodes.iter().partition(|node| node.fresh && !node.control_plane);
+    let mut granted: Vec<&NodeState> = fresh.into_iter().filter(|node| may_be_granted(node, rules)).collect();
+    let room = room(&settled, rules.max_unavailable);
+    granted.extend(turns::next(&settled, rules, room));
+    for node in granted {
+        let Some(plan) = node.restart.plan() else { continue };
+        decisions.grant.push(Grant { node: node.name.clone(), plan: plan.clone() });
+        if node.requested.as_ref() == Some(plan) {
+            decisions.clear_requests.push(node.name.clone());
         }
     }
     decisions
@@ -299,29 +319,16 @@ fn spent(node: &NodeState, approval: &Approval, stopped: bool, now: Timestamp) -
 }
 
 /// How many more nodes may become unavailable.
-fn room(nodes: &[&NodeState], in_flight: &BTreeSet<&str>, max_unavailable: MaxUnavailable) -> usize {
-    // An approval that is taken back in this very decision may be acted on at this moment, so it still counts.
-    let unavailable = nodes
-        .iter()
-        .filter(|node| !node.ready || node.approval.is_some() || in_flight.contains(node.name.as_str()))
-        .count();
-    max_unavailable.of(nodes.len()).saturating_sub(unavailable)
+fn room(nodes: &[&NodeState], max_unavailable: MaxUnavailable) -> usize {
+    max_unavailable.of(nodes.len()).saturating_sub(nodes.iter().filter(|node| node.is_away()).count())
 }
 
-/// Nodes that wait come before those that failed, and those that let an approval lapse come after others of their
-/// kind, so that one bad node does not hold up the rest.
-fn in_order<'n>(nodes: &[&'n NodeState]) -> Vec<&'n NodeState> {
-    let mut nodes = nodes.to_vec();
-    nodes.sort_by_key(|node| (matches!(node.restart, Restart::Failed { .. }), node.withdrawn_at, node.name.as_str()));
-    nodes
-}
-
-fn grant(node: &NodeState, rules: &Rules<'_>, decisions: &mut Decisions) -> bool {
+/// Whether leave would be given to this node and used by it, if there is room.
+fn may_be_granted(node: &NodeState, rules: &Rules<'_>) -> bool {
     if node.approval.is_some() || !node.agent_alive || !node.ready {
         return false;
     }
     let Some(plan) = node.restart.plan() else { return false };
-    let requested = node.requested.as_ref() == Some(plan);
     let by_itself = rules.policy == Policy::Automatic
         && match &node.restart {
             Restart::NotNeeded => false,
@@ -330,14 +337,7 @@ fn grant(node: &NodeState, rules: &Rules<'_>, decisions: &mut Decisions) -> bool
             // node would restart for ever.
             Restart::Failed { .. } => rules.pause_on_failure,
         };
-    if !requested && !by_itself {
-        return false;
-    }
-    decisions.grant.push(Grant { node: node.name.clone(), plan: plan.clone() });
-    if requested {
-        decisions.clear_requests.push(node.name.clone());
-    }
-    true
+    by_itself || node.requested.as_ref() == Some(plan)
 }
 
 /// The failures as they are kept with the pause: a line each, the node and the plan.

@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod rollout;
+
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
 fn plan(hash: &str) -> PlanHash {
@@ -13,7 +15,13 @@ fn ready(name: &str) -> NodeState {
         name: name.to_owned(),
         ready: true,
         agent_alive: true,
-        tainted: false,
+        fresh: false,
+        control_plane: false,
+        zone: None,
+        cohort: Arc::default(),
+        change: None,
+        proved: None,
+        effective: false,
         restart: Restart::NotNeeded,
         approval: None,
         requested: None,
@@ -22,13 +30,22 @@ fn ready(name: &str) -> NodeState {
 }
 
 fn pending(name: &str) -> NodeState {
-    NodeState { restart: Restart::Pending(plan("p")), ..ready(name) }
+    NodeState { restart: Restart::Pending(plan("p")), change: Some(change("c")), ..ready(name) }
+}
+
+fn change(hash: &str) -> ChangeHash {
+    ChangeHash::new(hash.to_owned())
+}
+
+/// It has restarted with the change that the others wait for, and is well.
+fn proved(name: &str) -> NodeState {
+    NodeState { proved: Some(change("c")), effective: true, ..ready(name) }
 }
 
 fn failed(name: &str, under_this_approval: bool) -> NodeState {
     NodeState {
         restart: Restart::Failed { plan: plan("p"), why: "It did not come back.".into(), under_this_approval },
-        ..ready(name)
+        ..pending(name)
     }
 }
 
@@ -61,7 +78,7 @@ fn grants(nodes: &[NodeState], rules: &Rules<'_>) -> Vec<String> {
 
 #[test]
 fn one_at_a_time_in_the_order_of_names() {
-    let nodes = [pending("b"), pending("a"), ready("c")];
+    let nodes = [pending("b"), pending("a"), proved("c")];
     assert_eq!(grants(&nodes, &rules(Policy::Automatic, "1")), ["a"]);
     assert_eq!(grants(&nodes, &rules(Policy::Automatic, "2")), ["a", "b"]);
     assert_eq!(grants(&nodes, &rules(Policy::Automatic, "10%")), ["a"]);
@@ -83,8 +100,8 @@ fn only_a_node_that_can_use_it_is_granted() {
 }
 
 #[test]
-fn a_node_with_the_startup_taint_is_outside_the_budget() {
-    let fresh = |name| NodeState { tainted: true, ..pending(name) };
+fn a_fresh_node_is_outside_the_budget() {
+    let fresh = |name| NodeState { fresh: true, ..pending(name) };
     let nodes = [approved(pending("a"), 1), fresh("x"), fresh("y"), pending("b")];
     assert_eq!(grants(&nodes, &rules(Policy::Automatic, "1")), ["x", "y"]);
 }
@@ -179,7 +196,9 @@ prop_compose! {
         name in "[a-z]{3}",
         ready in prop::bool::weighted(0.8),
         agent_alive in prop::bool::weighted(0.9),
-        tainted in prop::bool::weighted(0.1),
+        fresh in prop::bool::weighted(0.1),
+        control_plane in prop::bool::weighted(0.2),
+        (zone, distribution, change, proved, effective) in (prop::option::of("[xy]"), "[de]", "[cd]", prop::option::of("[cd]"), any::<bool>()),
         kind in 0..4_u8,
         under_this_approval: bool,
         approval in prop::option::of(0..900_i64),
@@ -193,7 +212,13 @@ prop_compose! {
         let approval = approval
             .map(|seconds| Approval { plan: plan("p"), approved_at: NOW - SignedDuration::from_secs(seconds) });
         NodeState {
-            name, ready, agent_alive, tainted, restart, approval, requested: requested.map(PlanHash::new), withdrawn_at: None,
+            name, ready, agent_alive, fresh, control_plane, restart, approval, effective,
+            zone: zone.map(Arc::from),
+            cohort: Arc::new(Cohort::new("1.7.1", &distribution)),
+            change: Some(ChangeHash::new(change)),
+            proved: proved.map(ChangeHash::new),
+            requested: requested.map(PlanHash::new),
+            withdrawn_at: None,
         }
     }
 }
@@ -220,7 +245,7 @@ proptest! {
         let rules = Rules { max_unavailable: max, paused, pause_on_failure, ..rules(policy, "1") };
         let decisions = decide(&nodes, &rules);
         let granted: BTreeSet<&str> = decisions.grant.iter().map(|grant| grant.node.as_str()).collect();
-        let settled: Vec<_> = nodes.iter().filter(|node| !node.tainted).collect();
+        let settled: Vec<_> = nodes.iter().filter(|node| !node.fresh || node.control_plane).collect();
         let before = settled.iter().filter(|node| !node.ready || node.approval.is_some()).count();
         let after = settled.iter().filter(|node| !node.ready || node.approval.is_some() || granted.contains(node.name.as_str())).count();
         prop_assert!(after <= before.max(max.of(settled.len())));
@@ -230,27 +255,5 @@ proptest! {
             prop_assert!(policy == Policy::Automatic || node.requested.as_ref() == node.restart.plan());
         }
         prop_assert!(granted.is_empty() || (!paused && policy != Policy::Never && decisions.pause.is_none()));
-    }
-
-    /// A roll-out in which every restart succeeds ends, and never has more restarting than allowed.
-    #[test]
-    fn a_rollout_ends(count in 1..40_usize, max in 1..5_u32) {
-        let mut nodes: Vec<_> = (0..count).map(|i| pending(&format!("n{i:02}"))).collect();
-        let rules = Rules { max_unavailable: MaxUnavailable::Nodes(max), ..rules(Policy::Automatic, "1") };
-        for _ in 0..=count * 3 {
-            for grant in decide(&nodes, &rules).grant {
-                let node = nodes.iter_mut().find(|node| node.name == grant.node).expect("the node");
-                node.approval = Some(Approval { plan: grant.plan, approved_at: NOW });
-            }
-            prop_assert!(nodes.iter().filter(|node| node.approval.is_some()).count() <= max as usize);
-            if let Some(node) = nodes.iter_mut().find(|node| node.approval.is_some() && node.restart.plan().is_some()) {
-                node.restart = Restart::NotNeeded;
-            }
-            for (name, _) in decide(&nodes, &rules).withdraw {
-                let node = nodes.iter_mut().find(|node| node.name == name).expect("the node");
-                node.approval = None;
-            }
-        }
-        prop_assert!(nodes.iter().all(|node| node.restart == Restart::NotNeeded && node.approval.is_none()));
     }
 }

@@ -1,6 +1,7 @@
 //! What is remembered of the restarts that were made and of one that failed.
 
 use jiff::Timestamp;
+use registry_mirror_core::budget::ChangeHash;
 use serde::{Deserialize, Serialize};
 
 use super::{Loaded, StateDir, load, save};
@@ -16,6 +17,32 @@ pub struct Restarts {
     pub made: u32,
     /// The plan that failed last; forgotten when one succeeds.
     pub failed: Option<FailedPlan>,
+    /// The one that was begun last, so that its proof counts also where another process finds out.
+    #[serde(default)]
+    pub begun: Option<BegunRestart>,
+    /// The last one that was proved.
+    #[serde(default)]
+    pub proved: Option<ProvedRestart>,
+}
+
+/// A restart that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BegunRestart {
+    /// The hash of its plan.
+    pub plan: String,
+    /// What it changes.
+    pub change: ChangeHash,
+}
+
+/// A restart that went well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvedRestart {
+    /// What it changed.
+    pub change: ChangeHash,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A plan that was tried and undone. It is not tried again without new leave.
