@@ -46,3 +46,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - name: {{ .name }}
   valueFrom: {fieldRef: {fieldPath: {{ .path }}}}
 {{- end -}}
+
+{{/* Address and port of a listener, in brackets where the address is an IPv6 one. */}}
+{{- define "registry-mirror.hostPort" -}}
+{{- if contains ":" .listenAddress }}[{{ .listenAddress }}]{{ else }}{{ .listenAddress }}{{ end }}:{{ .port }}
+{{- end -}}

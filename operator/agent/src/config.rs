@@ -15,7 +15,7 @@ pub struct AgentConfig {
     pub pod_uid: Option<String>,
     /// Where the host's `/` is mounted.
     pub host_root: PathBuf,
-    /// Where health and metrics are served.
+    /// Where metrics are served.
     pub listen: SocketAddr,
     /// How long at most until the host is looked at again although nothing hinted at a change.
     pub look_interval: Duration,

@@ -7,6 +7,7 @@ mod health;
 mod inputs;
 mod metrics;
 pub mod node;
+pub mod probes;
 mod report;
 mod reporter;
 mod run;

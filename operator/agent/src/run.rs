@@ -15,8 +15,9 @@ use crate::{
     inputs::{self, Inputs, Known, Names, WatchEnded},
     metrics::Metrics,
     node::{Node, NodeError, NodeSettings},
+    probes::{self, Startup},
     reporter,
-    serve::{Health, serve},
+    serve::serve,
 };
 
 /// The agent cannot go on.
@@ -45,8 +46,8 @@ struct Work {
 pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output = ()>) -> Result<(), AgentError> {
     let AgentConfig { node_name, namespace, bundle_secret, pod_uid, host_root, listen, look_interval } = config;
     let metrics = Arc::new(Metrics::new());
-    let probes = Arc::new(Health::default());
-    let mut node = Node::open(NodeSettings { host_root, pod_uid })?;
+    let startup = Arc::new(Startup::default());
+    let mut node = Node::open(NodeSettings { host_root, pod_uid: pod_uid.clone() })?;
 
     let mut watches = JoinSet::new();
     let names = Names { namespace, bundle: bundle_secret, node: node_name.clone() };
@@ -62,14 +63,19 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
         }
     });
     parts.spawn({
-        let (probes, metrics) = (Arc::clone(&probes), Arc::clone(&metrics));
+        let metrics = Arc::clone(&metrics);
         async move {
-            match serve(listen, probes, metrics).await {
-                Ok(()) => "the health server has ended".to_owned(),
-                Err(error) => format!("{listen} cannot be served: {error}"),
-            }
+            serve(listen, metrics).await;
+            "the metrics' server has ended".to_owned()
         }
     });
+    if let Some(pod_uid) = pod_uid {
+        let startup = Arc::clone(&startup);
+        parts.spawn(async move {
+            probes::answer(&pod_uid, startup).await;
+            "the answers to the kubelet have ended".to_owned()
+        });
+    }
 
     let (slices, slices_out) = watch::channel(None);
     let (health_out, mut mirrors) = watch::channel(Arc::new(HealthMap::under_way()));
@@ -109,7 +115,7 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
         };
         publish(&facts, Facts { generation, ..with_complaint(found, complaint) }, &metrics);
         metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
-        probes.set_ready();
+        startup.set_done();
 
         drift.set_directories(node.watched_directories());
         drift.look_by(node.look_again_at());

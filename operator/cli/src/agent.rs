@@ -2,9 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use anyhow::Context;
-use clap::Args;
-use registry_mirror_agent::AgentConfig;
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use registry_mirror_agent::{
+    AgentConfig,
+    probes::{self, Progress},
+};
 use registry_mirror_controller::contract::BUNDLE_SECRET;
 
 use crate::{exit::Exit, logging, logging::LogFormat, shutdown, tls};
@@ -27,8 +30,8 @@ pub struct AgentArgs {
     /// Where the host's / is mounted.
     #[arg(long, default_value = "/host")]
     host_root: PathBuf,
-    /// Where health and metrics are served.
-    #[arg(long, default_value = "127.0.0.1:9464")]
+    /// Where metrics are served.
+    #[arg(long, default_value = "127.0.0.1:19464")]
     listen: SocketAddr,
     /// Seconds at most until the host is looked at again although nothing hinted at a change.
     #[arg(long, default_value_t = 30)]
@@ -36,6 +39,37 @@ pub struct AgentArgs {
     /// The log's form.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
+}
+
+/// Asks the agent of the pod that it is run in; the kubelet does.
+#[derive(Debug, Args)]
+pub struct AgentProbeArgs {
+    /// What must be true.
+    #[arg(value_enum)]
+    question: Question,
+    /// The UID of the pod.
+    #[arg(long, env = "POD_UID")]
+    pod_uid: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Question {
+    /// Its loop runs.
+    Alive,
+    /// It has looked at the node once.
+    Started,
+}
+
+/// Fails unless the agent is as far as that.
+///
+/// # Errors
+/// A sentence for the pod's Events.
+pub fn probe(args: &AgentProbeArgs) -> anyhow::Result<Exit> {
+    let progress = probes::ask(&args.pod_uid).context("the agent does not answer")?;
+    match (args.question, progress) {
+        (Question::Alive, _) | (Question::Started, Progress::Started) => Ok(Exit::Done),
+        (Question::Started, Progress::Alive) => bail!("the node has not been looked at yet"),
+    }
 }
 
 /// Runs until it is told to stop.

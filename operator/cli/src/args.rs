@@ -64,6 +64,9 @@ pub enum Command {
     Controller(controller::ControllerArgs),
     /// Run the agent; the chart's DaemonSet does.
     Agent(agent::AgentArgs),
+    /// Ask the agent of this pod whether it lives; the kubelet does.
+    #[command(hide = true)]
+    AgentProbe(agent::AgentProbeArgs),
     /// Write the files that a node would get, without a cluster or a node.
     Render(render::RenderArgs),
     /// Show whom containerd asks for an image, in which order, and which file says so.
@@ -93,6 +96,7 @@ impl Command {
         match self {
             Self::Controller(args) => controller::run(args),
             Self::Agent(args) => agent::run(args),
+            Self::AgentProbe(args) => agent::probe(&args),
             Self::Render(args) => render::run(&args, out),
             Self::Explain(args) => cluster::block_on(explain::run(&args, out)),
             Self::Import(args) => import::run(&args, out),

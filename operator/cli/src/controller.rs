@@ -60,8 +60,8 @@ pub struct ControllerArgs {
     /// A mirror that containerd reaches without the proxy, by its url. May be repeated.
     #[arg(long)]
     containerd_direct_mirror: Vec<DirectMirror>,
-    /// Where health and metrics are served.
-    #[arg(long, default_value = "0.0.0.0:8080")]
+    /// Where health and metrics are served; [::] is every address, IPv4 and IPv6.
+    #[arg(long, default_value = "[::]:8080")]
     listen: SocketAddr,
     /// The log's form.
     #[arg(long, value_enum, default_value = "text")]

@@ -5,7 +5,6 @@ use std::{future::Future, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use kube::Client;
 use tokio::{
-    net::TcpListener,
     sync::{oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
@@ -21,7 +20,7 @@ use crate::{
     node_mirrors,
     publish::Publisher,
     restart::Restarter,
-    serve::serve,
+    serve::{bind, serve},
     signals::{Lane, Signals},
     status::Reporter,
     taints,
@@ -44,7 +43,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ControllerError> {
     let listen = config.listen;
-    let listener = TcpListener::bind(listen).await.map_err(|source| ControllerError::Listen { listen, source })?;
+    let listener = bind(listen).await.map_err(|source| ControllerError::Listen { listen, source })?;
     let signals = Arc::new(Signals::default());
     let caches = Caches::new(Arc::clone(&signals));
     let metrics = Arc::new(Metrics::new());

@@ -1,6 +1,10 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::sync::Arc;
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
@@ -12,6 +16,16 @@ use axum::{
 use tokio::net::TcpListener;
 
 use crate::{caches::Caches, metrics::Metrics};
+
+/// Listens. `[::]` takes IPv4 too, and stands for every address of this pod: where the kernel has no IPv6, the IPv4 ones.
+pub(crate) async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(listen).await {
+        Err(error) if listen.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, listen.port())).await.map_err(|_| error)
+        }
+        bound => bound,
+    }
+}
 
 /// Serves until the process ends.
 pub(crate) async fn serve(listener: TcpListener, caches: Arc<Caches>, metrics: Arc<Metrics>) -> &'static str {
@@ -37,4 +51,29 @@ async fn ready(State(caches): State<Arc<Caches>>) -> impl IntoResponse {
 async fn exposition(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
     let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     (kind, metrics.encode())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// The kubelet's probe comes to the pod's own address, which is an IPv6 one in a cluster without IPv4.
+    #[tokio::test]
+    async fn every_address_of_the_pod_is_listened_on() {
+        let listener = bind((Ipv6Addr::UNSPECIFIED, 0).into()).await.expect("it listens");
+        let port = listener.local_addr().expect("its address").port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("over IPv4");
+        if std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.expect("over IPv6");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_not_looked_for_elsewhere() {
+        let other = bind((Ipv6Addr::UNSPECIFIED, 0).into()).await.expect("it listens");
+        let taken = other.local_addr().expect("its address");
+        assert_eq!(bind(taken).await.expect_err("it is taken").kind(), io::ErrorKind::AddrInUse);
+    }
 }

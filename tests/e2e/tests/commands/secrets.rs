@@ -316,7 +316,7 @@ impl Seen {
         }
         for node in cluster.nodes() {
             // The agent listens on the node's loopback alone.
-            let asked = r"exec 3<>/dev/tcp/127.0.0.1/9464; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3";
+            let asked = r"exec 3<>/dev/tcp/127.0.0.1/19464; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3";
             let metrics = node.run(["bash", "-c", asked])?;
             ensure!(metrics.contains("# HELP"), "the agent's metrics on {} are {metrics}", node.name());
             self.text(&format!("metrics of the agent on {}", node.name()), &metrics);

@@ -3,6 +3,7 @@
 //! All scenarios share one bed, in this order. It is booted for the first and taken down after the last one.
 //! `E2E_KEEP=1` leaves it up and uses it again, for a fast loop.
 
+mod agents;
 mod api_server_away;
 mod bad_specs;
 mod changes;
@@ -23,6 +24,7 @@ use e2e::{Cluster, Product, Scenario, play};
 
 const SCENARIOS: &[Scenario] = &[
     ("traps::they_catch_what_they_are_meant_to", traps::they_work),
+    ("agents::a_taken_metrics_port_costs_no_mirror", agents::port_taken),
     ("first_pull::one_apply_and_both_nodes_pull_through_the_mirror", first_pull::one_apply),
     ("bad_specs::each_is_refused_with_a_sentence", bad_specs::refused),
     ("bad_specs::the_registry_cannot_be_changed", bad_specs::immutable),

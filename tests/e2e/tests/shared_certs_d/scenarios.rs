@@ -248,7 +248,7 @@ fn pull_through(cluster: &Cluster, mirror: &str, name: &str) -> Result<()> {
 
 /// How often the agent has looked at its node, by its own count.
 fn passes(node: &Node) -> Result<u64> {
-    const ASK: &str = "exec 3<>/dev/tcp/127.0.0.1/9464; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
+    const ASK: &str = "exec 3<>/dev/tcp/127.0.0.1/19464; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
     let metrics = node.run(["bash", "-c", ASK])?;
     let line = metrics.lines().find(|line| line.contains("passes_total") && !line.starts_with('#'));
     let count = line.and_then(|line| line.split_whitespace().last()).context("the agent has no count of passes")?;
