@@ -357,9 +357,17 @@ impl Cluster {
     /// # Errors
     /// When it cannot be started. A command that fails is an `Output` that says so.
     pub fn command_line(&self, args: &[&str]) -> Result<Output> {
+        self.command_line_with(&[], args)
+    }
+
+    /// The same with variables of the environment.
+    ///
+    /// # Errors
+    /// As [`Cluster::command_line`].
+    pub fn command_line_with(&self, environment: &[(&str, &str)], args: &[&str]) -> Result<Output> {
         let binary = self.product.binary.to_string_lossy().into_owned();
         let mut command = self.bed.inside([binary.as_str()]);
-        command.args(args).env("KUBECONFIG", self.bed.kubeconfig());
+        command.args(args).env("KUBECONFIG", self.bed.kubeconfig()).envs(environment.iter().copied());
         // Some commands run kubectl: the cluster's own one, whatever the machine has.
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", self.bed.kubernetes_programs()?.display()));

@@ -1,6 +1,7 @@
 //! The commands that speak to a cluster with the user's own kubeconfig.
 
 pub mod approve;
+mod config;
 pub mod resume;
 pub mod rollout;
 pub mod status;
@@ -26,15 +27,15 @@ impl ClusterArgs {
     /// A client for it, from KUBECONFIG or ~/.kube/config, or from the pod's own account inside a cluster.
     pub async fn client(&self) -> anyhow::Result<kube::Client> {
         tls::use_ring();
-        let config = match &self.context {
-            Some(context) => {
-                let options = kube::config::KubeConfigOptions { context: Some(context.clone()), ..Default::default() };
-                kube::Config::from_kubeconfig(&options).await.with_context(|| {
+        let config = match (config::of_user(self.context.as_deref()).await, &self.context) {
+            (Ok(config), _) => config,
+            (Err(error), Some(context)) => {
+                return Err(error).with_context(|| {
                     format!("context {context} of the kubeconfig could not be used; see `kubectl config get-contexts`")
-                })?
+                });
             }
-            None => kube::Config::infer()
-                .await
+            (Err(error), None) => kube::Config::incluster()
+                .map_err(|_| error)
                 .context("no cluster to speak to: set KUBECONFIG, or write ~/.kube/config, as for kubectl")?,
         };
         kube::Client::try_from(config).context("the API server's address or credentials could not be used")

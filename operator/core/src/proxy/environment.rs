@@ -18,13 +18,12 @@ impl Environment {
     /// Of `NAME=value` pairs with zero bytes between them, as `/proc/PID/environ` has them.
     #[must_use]
     pub fn of_process(environ: &[u8]) -> Self {
-        let pairs = environ.split(|byte| *byte == 0).filter_map(|pair| {
+        let pair = |pair: &[u8]| {
             let pair = String::from_utf8_lossy(pair);
             let (name, value) = pair.split_once('=')?;
-            let counts = VARIABLES.contains(&name.to_ascii_uppercase().as_str());
-            counts.then(|| (name.to_owned(), value.to_owned()))
-        });
-        Self { variables: pairs.collect() }
+            Some((name.to_owned(), value.to_owned()))
+        };
+        environ.split(|byte| *byte == 0).filter_map(pair).collect()
     }
 
     /// The value of a variable, by its name in capitals; one in small letters counts where that is empty or absent.
@@ -43,14 +42,31 @@ impl Environment {
     /// Whether a request to this url goes through a proxy. A url that cannot be read does not.
     #[must_use]
     pub fn proxies(&self, url: &str) -> bool {
-        let Ok(url) = Url::parse(url) else { return false };
-        let server = match url.scheme() {
+        self.proxy_for(url).is_some()
+    }
+
+    /// The url of the proxy that a request to this url goes through. A proxy named without a scheme is asked by http.
+    #[must_use]
+    pub fn proxy_for(&self, url: &str) -> Option<String> {
+        let url = Url::parse(url).ok()?;
+        let proxy = match url.scheme() {
             "https" => self.get("HTTPS_PROXY"),
             _ => self.get("HTTP_PROXY"),
-        };
-        let (Some(_), Some(host), Some(port)) = (server, url.host(), url.port_or_known_default()) else { return false };
+        }?;
+        let (host, port) = (url.host()?, url.port_or_known_default()?);
         let direct = self.get("NO_PROXY").unwrap_or_default();
-        !is_loopback(&host) && !direct.split(',').any(|entry| excepts(entry.trim(), &host, port))
+        if is_loopback(&host) || direct.split(',').any(|entry| excepts(entry.trim(), &host, port)) {
+            return None;
+        }
+        Some(if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") })
+    }
+}
+
+impl FromIterator<(String, String)> for Environment {
+    /// Of all variables of a process; those that count are kept.
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        let counts = |name: &str| VARIABLES.contains(&name.to_ascii_uppercase().as_str());
+        Self { variables: variables.into_iter().filter(|(name, _)| counts(name)).collect() }
     }
 }
 
@@ -173,6 +189,12 @@ mod tests {
         assert_eq!(both.get("HTTPS_PROXY"), Some("http://large"));
         assert_eq!(of(&["HTTPS_PROXY=", "https_proxy=http://small"]).get("HTTPS_PROXY"), Some("http://small"));
         assert!(!Environment::default().proxies("https://b"));
+        for (value, url) in
+            [("p:3128", "http://p:3128"), ("http://p", "http://p"), ("socks5://u:x@p", "socks5://u:x@p")]
+        {
+            let environment = of(&[&format!("HTTPS_PROXY={value}")]);
+            assert_eq!(environment.proxy_for("https://b").as_deref(), Some(url));
+        }
         assert!(!of(&["HTTPS_PROXY=http://p", "NO_PROXY=*"]).proxies("https://b"));
     }
 

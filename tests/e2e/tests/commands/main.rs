@@ -5,6 +5,7 @@
 mod deny;
 mod explain;
 mod import;
+mod proxy;
 mod secrets;
 mod traffic;
 
@@ -16,6 +17,7 @@ const SCENARIOS: &[Scenario] = &[
     ("deny::no_packet_leaves_for_the_upstream", deny::no_packet),
     ("explain::names_the_hosts_that_containerd_then_asks", explain::order),
     ("secrets::stand_where_they_must_and_nowhere_else", secrets::nowhere_else),
+    ("proxy::cluster_commands_go_through_the_one_of_the_environment", proxy::of_the_environment),
     ("import::k3s_sends_the_same_requests", import::k3s),
 ];
 
