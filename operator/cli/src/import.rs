@@ -76,7 +76,7 @@ pub fn run(args: &ImportArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
         Format::CertsD => import::certs_d(&registries(path, host_root)?, *containerd_version, &files, namespace)?,
         Format::Containerd => containerd(path, *containerd_version, &files, namespace)?,
     };
-    let Imported { mirrors, secrets, left_out } = &imported;
+    let Imported { mirrors, secrets, left_out, remarks } = &imported;
     if !left_out.is_empty() && !leave_out {
         bail!(
             "{} holds what a RegistryMirror cannot express; with --leave-out the rest is printed:\n{}",
@@ -85,6 +85,7 @@ pub fn run(args: &ImportArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
         );
     }
     left_out.iter().for_each(|sentence| note(sentence));
+    remarks.iter().for_each(|remark| note(&remark.to_string()));
     if mirrors.is_empty() {
         bail!(
             "{} names no mirror and no settings of a registry that containerd {containerd_version} reads",

@@ -34,10 +34,13 @@ fn files() -> MapSource {
 
 /// The objects and what an agent would write for them.
 fn shown(imported: &Imported) -> String {
-    let Imported { mirrors, secrets, left_out } = imported;
+    let Imported { mirrors, secrets, left_out, remarks } = imported;
     let mut text = String::new();
     for sentence in left_out {
         text += &format!("left out: {sentence}\n");
+    }
+    for remark in remarks {
+        text += &format!("note: {remark}\n");
     }
     for mirror in mirrors {
         text += &format!("---\n{}", serde_saphyr::to_string(mirror).expect("YAML"));
@@ -207,6 +210,5 @@ identitytoken = \"t\"
     };
     let old = import(Version::new(1, 7, 35));
     insta::assert_snapshot!(shown(&old));
-    // From 2.1 on a migration carries credentials itself; what comes out is the same.
     assert_eq!(shown(&import(V2_4)), shown(&old));
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use testbed::{Bed, Node, pins};
 
-use crate::{daemon, dump::Dump, start::Start, traffic::pull};
+use crate::{daemon, dump::Dump, start::Start, traffic::pull, users};
 
 const OBJECT: &str = "/etc/registry-mirror-test/docker-hub.yaml";
 const STATE: &str = "/var/lib/registry-mirror-operator";
@@ -43,6 +43,7 @@ pub fn covering() -> Vec<Cell> {
     let [v1_6, v1_7, v2_0, v2_1, v2_2, v2_3, v2_4] = MATRIX;
     [
         (v1_6, Start::Legacy),
+        (v1_6, Start::NodeUser),
         (v1_7, Start::DropIns),
         (v2_0, Start::None),
         (v2_1, Start::ColonList),
@@ -53,6 +54,7 @@ pub fn covering() -> Vec<Cell> {
         (v2_4, Start::Legacy),
         (v2_4, Start::Native),
         (v2_4, Start::NativeVersion2),
+        (v2_4, Start::NodeUser),
     ]
     .map(|(containerd, start)| Cell { containerd, start })
     .to_vec()
@@ -85,8 +87,15 @@ pub fn run(cell: Cell, bed: &Bed, node: &Node) -> Result<()> {
     ensure!(before.docker == start.serves(containerd, "docker.io"), "docker.io came from {} at first", before.docker);
     ensure!(before.quay == start.serves(containerd, "quay.io"), "quay.io came from {} at first", before.quay);
 
+    if start == Start::NodeUser {
+        users::each_pulls_as_itself(node).context("at first")?;
+    }
+
     let kind = planned(node, start.expected(containerd))?;
     apply(bed, node, &before, kind).context("apply")?;
+    if start == Start::NodeUser {
+        users::each_pulls_as_itself(node).context("after apply")?;
+    }
     apply_again(node).context("apply again")?;
     restore(bed, node, &before, kind).context("restore")
 }

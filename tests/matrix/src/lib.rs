@@ -7,6 +7,7 @@ mod dump;
 mod product;
 mod start;
 mod traffic;
+mod users;
 
 pub use cell::{Cell, MATRIX, covering, run};
 pub use product::{Product, seed};

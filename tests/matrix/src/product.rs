@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use testbed::{Bed, Image};
 
-use crate::traffic::{IMAGE, REGISTRIES, TAG};
+use crate::{
+    traffic::{IMAGE, REGISTRIES, TAG},
+    users,
+};
 
 /// The operator's binary.
 #[derive(Debug, Clone)]
@@ -44,13 +47,13 @@ impl Product {
     }
 }
 
-/// Puts the image into every registry that a cell may pull it from.
+/// Puts the image into every registry that a cell may pull it from, and starts the registry that asks for users.
 ///
 /// # Errors
-/// When a registry's storage cannot be written.
+/// When a registry's storage cannot be written, or the stand-in's address is taken.
 pub fn seed(bed: &Bed) -> Result<()> {
     for registry in REGISTRIES {
         bed.push(registry, IMAGE, TAG, &Image::filler("matrix", 1))?;
     }
-    Ok(())
+    users::serve(bed)
 }

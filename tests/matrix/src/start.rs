@@ -3,6 +3,8 @@
 use anyhow::Result;
 use testbed::Node;
 
+use crate::users;
+
 /// The main file.
 pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
 const CA: &str = "/etc/containerd/private-ca.pem";
@@ -24,6 +26,8 @@ pub enum Start {
     Native,
     /// The same in a file of version 2.
     NativeVersion2,
+    /// Old mirrors of a registry that the node and the pods ask as different users.
+    NodeUser,
     /// As the toolkits of GPU vendors leave it, with more runtimes.
     Gpu,
     /// Settings in a drop-in.
@@ -32,7 +36,7 @@ pub enum Start {
 
 impl Start {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::None,
         Self::Default,
         Self::Kind,
@@ -40,6 +44,7 @@ impl Start {
         Self::Legacy,
         Self::Native,
         Self::NativeVersion2,
+        Self::NodeUser,
         Self::Gpu,
         Self::DropIns,
     ];
@@ -55,6 +60,7 @@ impl Start {
             Self::Legacy => "legacy",
             Self::Native => "mirrors-under-native-snapshotter",
             Self::NativeVersion2 => "mirrors-under-native-snapshotter-v2",
+            Self::NodeUser => "node-user-and-pull-secret",
             Self::Gpu => "gpu",
             Self::DropIns => "drop-ins",
         }
@@ -65,7 +71,7 @@ impl Start {
     pub fn expected(self, containerd: &str) -> &'static str {
         let line = line(containerd);
         match self {
-            Self::Legacy | Self::Native | Self::NativeVersion2 => "Migrate",
+            Self::Legacy | Self::Native | Self::NativeVersion2 | Self::NodeUser => "Migrate",
             // Up to 2.0 a list is split; 2.1 takes it for one directory.
             Self::ColonList if line < (2, 1) => "Adopt",
             // `discard_unpacked_layers` makes 2.2 read its default list as 2.0 did.
@@ -78,7 +84,7 @@ impl Start {
     #[must_use]
     pub fn serves(self, containerd: &str, registry: &str) -> &'static str {
         match (self, registry) {
-            (Self::Legacy | Self::Native | Self::NativeVersion2, "docker.io") => "mirror2",
+            (Self::Legacy | Self::Native | Self::NativeVersion2 | Self::NodeUser, "docker.io") => "mirror2",
             (Self::Legacy, _) if line(containerd) < (2, 0) => "harbor",
             (Self::Legacy, _) => "mirror2",
             (_, "docker.io") => "docker.io",
@@ -103,6 +109,7 @@ impl Start {
             }
             Self::Native => main(if is_v1 { NATIVE_2.to_owned() } else { NATIVE_3.to_owned() }),
             Self::NativeVersion2 => main(NATIVE_2.to_owned()),
+            Self::NodeUser => main(node_user(is_v1)),
             Self::Gpu => main(if is_v1 { GPU_1.to_owned() } else { GPU_2.to_owned() }),
             Self::DropIns => {
                 let (text, drop_in) = if is_v1 { DROP_INS_1 } else { DROP_INS_2 };
@@ -147,8 +154,13 @@ version = 2
   restrict_oom_score_adj = false
 "#;
 
+/// The newest version of a file, and the plugin that reads the registry settings in it.
+const fn plugin(is_v1: bool) -> (u32, &'static str) {
+    if is_v1 { (2, "io.containerd.grpc.v1.cri") } else { (3, "io.containerd.cri.v1.images") }
+}
+
 fn colon_list(is_v1: bool) -> String {
-    let (version, plugin) = if is_v1 { (2, "io.containerd.grpc.v1.cri") } else { (3, "io.containerd.cri.v1.images") };
+    let (version, plugin) = plugin(is_v1);
     format!(
         "version = {version}\n\n[plugins.'{plugin}'.registry]\n   config_path = \
          '/etc/containerd/certs.d:/etc/docker/certs.d'   # both\n"
@@ -218,6 +230,15 @@ const NATIVE_3: &str = r"version = 3
   [plugins.'io.containerd.cri.v1.images'.registry.mirrors.'docker.io']
     endpoint = ['http://10.88.0.1:5001']
 ";
+
+fn node_user(is_v1: bool) -> String {
+    let (version, plugin) = plugin(is_v1);
+    let registry = format!("[plugins.'{plugin}'.registry");
+    let (name, address, (user, password)) = (users::REGISTRY, users::ADDRESS, users::NODE);
+    format!(
+        "version = {version}\n\n{registry}.mirrors.'docker.io']\n  endpoint =          ['http://10.88.0.1:5001']\n{registry}.mirrors.'{name}']\n  endpoint =          ['http://{address}']\n{registry}.configs.'{address}'.auth]\n  username = '{user}'\n  password = '{password}'\n"
+    )
+}
 
 const GPU_1: &str = r#"version = 2
 

@@ -338,6 +338,16 @@ impl Node {
         Ok(start.elapsed())
     }
 
+    /// The same for a pod with a pull secret, `USER:PASSWORD`.
+    ///
+    /// # Errors
+    /// When the runtime refuses; the message is its own.
+    pub fn pull_as(&self, image: &str, user: &str) -> Result<Duration> {
+        let start = Instant::now();
+        self.run(["env", &format!("CRI_USER={user}"), "cri", "pull", image])?;
+        Ok(start.elapsed())
+    }
+
     /// Forgets an image, so that the next pull asks the registry again.
     ///
     /// # Errors

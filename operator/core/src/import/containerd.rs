@@ -1,7 +1,7 @@
 //! containerd's old `mirrors`, `configs` and `auths` tables.
 //!
 //! Mirrors and TLS settings are taken as a migration of the node takes them. Credentials, which a migration leaves in
-//! config.toml below 2.1, become Secrets here.
+//! config.toml, become Secrets here, with a remark: they do not do quite the same there.
 
 use std::{
     collections::BTreeMap,
@@ -9,12 +9,11 @@ use std::{
 };
 
 use super::{
-    ImportError, Imported,
+    ImportError, Imported, Remark,
     gathered::{Credentials, Gathered, Host, Tls, Upstream},
     objects::objects,
 };
 use crate::{
-    bundle::Header,
     config_toml::{
         self, ConfigSource, LoadedConfig, MigratedEndpoint, MigratedRegistry, PatchError, RegistryTable, host_of_auths,
     },
@@ -51,18 +50,15 @@ pub fn import(config: &LoadedConfig, files: &dyn ConfigSource, namespace: &str) 
     let users = users(config, &mut left_out);
     for MigratedRegistry { registry, endpoints, server } in &registries {
         let host = |endpoint: &MigratedEndpoint| {
-            let mut host = host(endpoint);
-            if host.credentials.is_none() && host.headers.is_empty() {
-                host.credentials = user_of(&users, &host.url);
-            }
-            host
+            let host = host(endpoint);
+            Host { credentials: user_of(&users, &host.url), ..host }
         };
         let mut hosts: Vec<Host> = endpoints.iter().map(host).collect();
         let mut upstream = Upstream::Own(Tls::default());
         if let Some(server) = server {
             let last = host(server);
             let is_own = registry.default_server().as_deref() == Some(server.url.as_str());
-            let plain = last.credentials.is_none() && last.headers.is_empty() && !last.override_path;
+            let plain = last.credentials.is_none() && !last.override_path;
             upstream = match (plain, is_own) {
                 (true, true) => Upstream::Own(last.tls.clone()),
                 (true, false) => Upstream::Server(last.url.clone(), last.tls.clone()),
@@ -88,7 +84,7 @@ pub fn import(config: &LoadedConfig, files: &dyn ConfigSource, namespace: &str) 
         }
         gathered.push(Gathered { registry: registry.clone(), hosts, upstream, place });
     }
-    for (name, credentials) in &users {
+    for (name, User { credentials, .. }) in &users {
         // Credentials of a registry that is reached directly.
         let name = if name == "registry-1.docker.io" { "docker.io" } else { name };
         let Ok(registry) = name.parse::<RegistryName>() else { continue };
@@ -100,11 +96,18 @@ pub fn import(config: &LoadedConfig, files: &dyn ConfigSource, namespace: &str) 
             gathered.push(Gathered { registry, hosts, upstream: Upstream::Own(Tls::default()), place });
         }
     }
-    Ok(objects(gathered, left_out, files, namespace)?)
+    let remarks = users.into_values().map(|User { place, .. }| Remark::CredentialsBeatPullSecrets { place }).collect();
+    Ok(Imported { remarks, ..objects(gathered, left_out, files, namespace)? })
+}
+
+/// Credentials, and the table that they stand in.
+struct User {
+    credentials: Credentials,
+    place: String,
 }
 
 /// Users by host, from `configs.<host>.auth` and, over these as in the daemon, `auths.<url>`.
-fn users(config: &LoadedConfig, left_out: &mut Vec<String>) -> BTreeMap<String, Credentials> {
+fn users(config: &LoadedConfig, left_out: &mut Vec<String>) -> BTreeMap<String, User> {
     let RegistryTable { configs, auths, .. } = &config.effective.registry;
     let of_configs = configs.iter().filter_map(|entry| {
         let (auth, _) = entry.auth.as_ref()?;
@@ -124,7 +127,7 @@ fn users(config: &LoadedConfig, left_out: &mut Vec<String>) -> BTreeMap<String, 
         };
         match credentials {
             Some(credentials) => {
-                users.insert(host.to_owned(), credentials);
+                users.insert(host.to_owned(), User { credentials, place });
             }
             None => {
                 users.remove(host);
@@ -135,18 +138,18 @@ fn users(config: &LoadedConfig, left_out: &mut Vec<String>) -> BTreeMap<String, 
     users
 }
 
-fn user_of(users: &BTreeMap<String, Credentials>, url: &str) -> Option<Credentials> {
+fn user_of(users: &BTreeMap<String, User>, url: &str) -> Option<Credentials> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
     users
         .iter()
         .find(|(host, _)| *host == authority || (*host == "docker.io" && authority == "registry-1.docker.io"))
-        .map(|(_, credentials)| credentials.clone())
+        .map(|(_, user)| user.credentials.clone())
 }
 
 fn host(endpoint: &MigratedEndpoint) -> Host {
-    let MigratedEndpoint { url, override_path, ca_file, client, skip_verify, authorization } = endpoint;
-    let mut host = Host {
+    let MigratedEndpoint { url, override_path, ca_file, client, skip_verify } = endpoint;
+    Host {
         override_path: *override_path,
         tls: Tls {
             skip_verify: *skip_verify,
@@ -154,12 +157,5 @@ fn host(endpoint: &MigratedEndpoint) -> Host {
             client: client.as_ref().map(|(certificate, key)| (certificate.into(), Some(key.into()))),
         },
         ..Host::new(url.clone())
-    };
-    if let Some(value) = authorization {
-        match Credentials::from_header(value.reveal()) {
-            Some(credentials) => host.credentials = Some(credentials),
-            None => host.headers.push(Header { name: "Authorization".to_owned(), values: vec![value.clone()] }),
-        }
     }
-    host
 }

@@ -10,6 +10,8 @@ mod gathered;
 mod k3s;
 mod objects;
 
+use std::fmt;
+
 use k8s_openapi::api::core::v1::Secret;
 use registry_mirror_crds::RegistryMirror;
 use thiserror::Error;
@@ -28,6 +30,32 @@ pub struct Imported {
     pub secrets: Vec<Secret>,
     /// What a RegistryMirror cannot express and is left out, each a sentence.
     pub left_out: Vec<String>,
+    /// What the objects do in another way.
+    pub remarks: Vec<Remark>,
+}
+
+/// Something that the objects do, and in another way than what they were made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// containerd uses the credentials of config.toml where a pull brings none. A mirror's `auth` becomes a header of
+    /// hosts.toml, which is sent with every request, and a 403 is not asked again (seen on 2.4.2).
+    CredentialsBeatPullSecrets {
+        /// The table, dotted.
+        place: String,
+    },
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CredentialsBeatPullSecrets { place } => write!(
+                f,
+                "{place}: containerd uses these credentials only where a pull brings none, but the `auth` of a mirror \
+                 goes with every request and beats the pods' own pull secrets; take it out of the object if pods have \
+                 some for this registry: on nodes that have the table it stays in config.toml and goes on working"
+            ),
+        }
+    }
 }
 
 /// Nothing could be imported.

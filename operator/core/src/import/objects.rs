@@ -24,7 +24,7 @@ pub(super) fn objects(
         mirrors.push(maker.object(registry)?);
     }
     mirrors.sort_by(|a, b| a.spec.registry.cmp(&b.spec.registry));
-    Ok(Imported { mirrors, secrets: maker.secrets.into_values().collect(), left_out })
+    Ok(Imported { mirrors, secrets: maker.secrets.into_values().collect(), left_out, remarks: Vec::new() })
 }
 
 struct Maker<'a> {

@@ -11,7 +11,7 @@ use registry_mirror_crds::Capability;
 
 use super::files::{Bytes, DesiredRegistry, Directory, Entry as ListedEntry, FileEntry, HOSTS_TOML, Listing};
 use crate::{
-    bundle::{Entry, Header, Upstream},
+    bundle::{Entry, Upstream},
     config_toml::{MigratedEndpoint, MigratedRegistry},
     containerd::Version,
     desired::Desired,
@@ -111,7 +111,7 @@ fn host(endpoint: &MigratedEndpoint) -> Host {
 }
 
 fn fields(endpoint: &MigratedEndpoint, capabilities: Capabilities) -> Fields {
-    let MigratedEndpoint { url: _, override_path, ca_file, client, skip_verify, authorization } = endpoint;
+    let MigratedEndpoint { url: _, override_path, ca_file, client, skip_verify } = endpoint;
     Fields {
         capabilities,
         ca: ca_file.iter().cloned().collect(),
@@ -120,10 +120,7 @@ fn fields(endpoint: &MigratedEndpoint, capabilities: Capabilities) -> Fields {
             .map(|(certificate, key)| ClientPair { certificate: certificate.clone(), key: Some(key.clone()) })
             .collect(),
         skip_verify: skip_verify.then_some(true),
-        headers: authorization
-            .iter()
-            .map(|value| Header { name: "Authorization".to_owned(), values: vec![value.clone()] })
-            .collect(),
+        headers: Vec::new(),
         override_path: *override_path,
         dial_timeout: None,
     }

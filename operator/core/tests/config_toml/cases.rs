@@ -235,9 +235,6 @@ fn outcome(case: &Case, version: Version) -> Vec<(String, String)> {
                 if endpoint.skip_verify {
                     text.push_str(" skip_verify");
                 }
-                if let Some(authorization) = &endpoint.authorization {
-                    let _ = write!(text, " authorization={}", authorization.reveal());
-                }
                 text.push('\n');
             }
         }

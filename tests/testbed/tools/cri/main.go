@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,6 +17,7 @@ import (
 
 const usage = `usage: cri pull IMAGE | remove IMAGE | images | status | version
 The socket is $CRI_SOCKET, /run/containerd/containerd.sock by default; the time limit $CRI_TIMEOUT, 10m by default.
+$CRI_USER is the pull secret, USER:PASSWORD.
 `
 
 func main() {
@@ -44,7 +46,11 @@ func run(args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == "pull":
 		start := time.Now()
-		answer, err := images.PullImage(ctx, &cri.PullImageRequest{Image: &cri.ImageSpec{Image: args[1]}})
+		request := &cri.PullImageRequest{Image: &cri.ImageSpec{Image: args[1]}}
+		if user, password, found := strings.Cut(os.Getenv("CRI_USER"), ":"); found {
+			request.Auth = &cri.AuthConfig{Username: user, Password: password}
+		}
+		answer, err := images.PullImage(ctx, request)
 		if err != nil {
 			return fmt.Errorf("after %s: %w", time.Since(start).Round(time.Millisecond), err)
 		}

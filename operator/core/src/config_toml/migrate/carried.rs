@@ -5,7 +5,6 @@ use std::{
     net::IpAddr,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
 use super::super::{
@@ -13,9 +12,9 @@ use super::super::{
     errors::PatchError,
     merge::location,
     node::Place,
-    registry_table::{Auth, Mirror, RegistryTable, Tls, host_of_auths},
+    registry_table::{HostConfig, Mirror, RegistryTable, Tls},
 };
-use crate::{registry::RegistryName, sensitive::Sensitive};
+use crate::registry::RegistryName;
 
 /// The name that stands for all registries in `mirrors`.
 const WILDCARD: &str = "*";
@@ -46,8 +45,6 @@ pub struct MigratedEndpoint {
     pub client: Option<(String, String)>,
     /// Do not verify the server's certificate.
     pub skip_verify: bool,
-    /// The value of the `Authorization` header; `None` also where the old credentials stay in config.toml.
-    pub authorization: Option<Sensitive>,
 }
 
 /// A key below the registry table that is taken out.
@@ -64,11 +61,9 @@ pub(super) struct Carried {
 }
 
 /// How a host is talked to, as far as it is carried over.
-#[derive(Default)]
 struct Access {
-    tls: Option<Tls>,
-    authorization: Option<Sensitive>,
-    place: Option<Place>,
+    tls: Tls,
+    place: Place,
 }
 
 struct Carrier<'a> {
@@ -95,9 +90,8 @@ impl Carrier<'_> {
         PatchError::NotExpressible { file, line, key, why: why.to_owned() }
     }
 
-    /// Fills `access`, and says what is taken out.
+    /// Fills `access`, and says what is taken out: never `auth` and `auths`.
     fn removals(&mut self) -> Vec<Removal> {
-        let carries_auth = self.config.version.forwards_authorization_to_token_server();
         let mut removals = Vec::new();
         if !self.registry.mirrors.is_empty() {
             let names: Vec<&str> = self.registry.mirrors.iter().map(|mirror| mirror.name.as_str()).collect();
@@ -105,38 +99,16 @@ impl Carrier<'_> {
         }
         let mut partial: Vec<Removal> = Vec::new();
         let mut whole = 0;
-        for config in &self.registry.configs {
-            let authorization = config.auth.as_ref().filter(|_| carries_auth).and_then(|(auth, _)| authorization(auth));
-            let auth_goes = config.auth.is_none() || authorization.is_some();
-            let tls_goes = config.tls.is_some();
-            let host = config.host.clone();
-            let below = |key: &str| vec!["configs".to_owned(), host.clone(), key.to_owned()];
-            match (auth_goes && !config.others, tls_goes, authorization.is_some()) {
-                // nothing of it is carried, so nothing of it is taken out
-                (_, false, false) => {}
-                (true, _, _) => {
-                    let shown = match (authorization.is_some(), tls_goes) {
-                        (true, true) => "(credentials and TLS settings)",
-                        (true, false) => "(credentials)",
-                        (false, _) => "(TLS settings)",
-                    };
-                    let below = vec!["configs".to_owned(), host.clone()];
-                    partial.push(Removal { below, shown: shown.to_owned() });
-                    whole += 1;
-                }
-                (false, tls, auth) => {
-                    if tls {
-                        partial.push(Removal { below: below("tls"), shown: "(TLS settings)".to_owned() });
-                    }
-                    if auth {
-                        partial.push(Removal { below: below("auth"), shown: "(credentials)".to_owned() });
-                    }
-                }
+        for HostConfig { host, auth, tls, others, place, ignored_tls: _ } in &self.registry.configs {
+            let Some((tls, _)) = tls else { continue };
+            let mut below = vec!["configs".to_owned(), host.clone()];
+            if auth.is_some() || *others {
+                below.push("tls".to_owned());
+            } else {
+                whole += 1;
             }
-            if tls_goes || authorization.is_some() {
-                let tls = config.tls.as_ref().map(|(tls, _)| tls.clone());
-                self.access.insert(host, Access { tls, authorization, place: Some(config.place) });
-            }
+            partial.push(Removal { below, shown: "(TLS settings)".to_owned() });
+            self.access.insert(host.clone(), Access { tls: tls.clone(), place: *place });
         }
         if whole > 0 && whole == self.registry.configs.len() {
             let hosts: Vec<&str> = self.registry.configs.iter().map(|config| config.host.as_str()).collect();
@@ -144,34 +116,10 @@ impl Carrier<'_> {
         } else {
             removals.extend(partial);
         }
-        if carries_auth {
-            removals.extend(self.auths());
-        }
         removals
     }
 
-    /// `auths` by url: the daemon maps them onto `configs` by host, over what stands there (`ValidateImageConfig`).
-    fn auths(&mut self) -> Vec<Removal> {
-        let mut removals = Vec::new();
-        for (name, auth, place) in &self.registry.auths {
-            let (Some(host), Some(authorization)) = (host_of_auths(name), authorization(auth)) else {
-                continue;
-            };
-            let access = self.access.entry(host.to_owned()).or_default();
-            access.authorization = Some(authorization);
-            access.place.get_or_insert(*place);
-            let shown = "(credentials)".to_owned();
-            removals.push(Removal { below: vec!["auths".to_owned(), name.clone()], shown });
-        }
-        if !removals.is_empty() && removals.len() == self.registry.auths.len() {
-            let names: Vec<&str> = self.registry.auths.iter().map(|(name, _, _)| name.as_str()).collect();
-            return vec![Removal { below: vec!["auths".to_owned()], shown: names.join(", ") }];
-        }
-        removals
-    }
-
-    /// The registries that need a hosts.toml: those with mirrors, and those that are reached with TLS settings or
-    /// credentials.
+    /// The registries that need a hosts.toml: those with mirrors, and those that are reached with TLS settings.
     fn names(&self) -> Result<Vec<RegistryName>, PatchError> {
         let mut names = BTreeSet::new();
         for Mirror { name, place, rewrite, .. } in &self.registry.mirrors {
@@ -198,8 +146,7 @@ impl Carrier<'_> {
         }
         for (host, access) in &self.access {
             let registry = if host == DOCKER_HUB { "docker.io" } else { host };
-            let place = access.place.unwrap_or(Place { file: 0, start: 0, end: 0 });
-            names.insert(self.name(registry, place, format!("registry.configs.\"{host}\""))?);
+            names.insert(self.name(registry, access.place, format!("registry.configs.\"{host}\""))?);
         }
         Ok(names.into_iter().collect())
     }
@@ -247,12 +194,12 @@ impl Carrier<'_> {
 
     fn endpoint(&self, url: &Url) -> Result<MigratedEndpoint, PatchError> {
         let Url { scheme, host, path } = url;
-        let access = self.access.get(host);
         // hosts.toml tries TLS first on an http url with TLS settings, which the old code never did
-        let tls = access.and_then(|access| access.tls.clone()).filter(|_| scheme == "https").unwrap_or_default();
+        let access = self.access.get(host).filter(|_| scheme == "https");
+        let tls = access.map(|access| access.tls.clone()).unwrap_or_default();
         let Tls { insecure_skip_verify, ca_file, cert_file, key_file } = tls;
         let refused = |field: &str, why: &str| {
-            let place = access.and_then(|access| access.place).unwrap_or(Place { file: 0, start: 0, end: 0 });
+            let place = access.map_or(Place { file: 0, start: 0, end: 0 }, |access| access.place);
             self.refused(place, format!("registry.configs.\"{host}\".tls.{field}"), why)
         };
         for (field, file) in [("ca_file", &ca_file), ("cert_file", &cert_file), ("key_file", &key_file)] {
@@ -272,27 +219,8 @@ impl Carrier<'_> {
             ca_file: Some(ca_file).filter(|file| !file.is_empty()),
             client,
             skip_verify: insecure_skip_verify,
-            authorization: access.and_then(|access| access.authorization.clone()),
         })
     }
-}
-
-/// The header for a user name and password. Identity tokens cannot be sent in one.
-fn authorization(auth: &Auth) -> Option<Sensitive> {
-    let Auth { username, password, auth, identity_token } = auth;
-    if !username.is_empty() {
-        return Some(basic(username, password));
-    }
-    if !identity_token.is_empty() || auth.is_empty() {
-        return None;
-    }
-    let decoded = String::from_utf8(STANDARD.decode(auth).ok()?).ok()?;
-    let (username, password) = decoded.split_once(':')?;
-    Some(basic(username, password.trim_matches('\0')))
-}
-
-fn basic(username: &str, password: &str) -> Sensitive {
-    Sensitive::new(format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
 }
 
 /// Names under `mirrors` that no image reference resolves to: the daemon never looks them up.

@@ -1,10 +1,10 @@
-//! Carries `registry.mirrors`, `configs` and `auths` over into hosts.toml, and comments the old tables out in the same
-//! edit.
+//! Carries `registry.mirrors` and `configs.*.tls` over into hosts.toml, and comments the old tables out in the same edit.
 //!
 //! What is carried: endpoints in their order, the default server behind them, TLS files (1.x; 2.x ignores them in
-//! `configs`), and from 2.1 on user names and passwords, as an `Authorization` header. Up to 2.0 containerd does not
-//! forward that header to token servers, so there the old `auth` tables stay where they are: they are allowed beside
-//! `config_path` and go on working. Identity tokens stay for the same reason on every version.
+//! `configs`). Credentials stay where they are, on every release: `configs.*.auth` and `auths` are allowed beside
+//! `config_path` and go on working, only where a pull brings none of its own. A header in hosts.toml would be sent with
+//! every request and beat the pod's own pull secret, for containerd does not ask again after a 403 (seen on 2.4.2); up to
+//! 2.0 it would not even reach token servers.
 
 mod carried;
 mod comment_out;

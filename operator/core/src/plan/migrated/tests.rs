@@ -6,20 +6,12 @@ use super::*;
 use crate::{
     bundle::{MirrorHost, Tls},
     desired::{Target, desired},
-    sensitive::Sensitive,
 };
 
 const VERSION: Version = Version::new(2, 1, 9);
 
 fn endpoint(url: &str) -> MigratedEndpoint {
-    MigratedEndpoint {
-        url: url.to_owned(),
-        override_path: false,
-        ca_file: None,
-        client: None,
-        skip_verify: false,
-        authorization: None,
-    }
+    MigratedEndpoint { url: url.to_owned(), override_path: false, ca_file: None, client: None, skip_verify: false }
 }
 
 fn old(registry: &str, endpoints: &[&str], server: Option<&str>) -> MigratedRegistry {
@@ -67,11 +59,10 @@ fn old_settings_alone() {
         ca_file: Some("/etc/ca.pem".to_owned()),
         client: Some(("/etc/c.pem".to_owned(), "/etc/k.pem".to_owned())),
         skip_verify: true,
-        authorization: Some(Sensitive::new("Basic cm9ib3Q6eA==".to_owned())),
         ..migrated.endpoints[0].clone()
     };
     let files = alone(&migrated, VERSION);
-    assert!(files.secret);
+    assert!(!files.secret);
     insta::assert_snapshot!(String::from_utf8(files.file()).expect("text"));
 }
 
