@@ -68,6 +68,9 @@ pub mod reason {
     pub const CONFIG_BROKEN: &str = "ConfigBroken";
     /// NodeMirror: a file could not be written; the message says which and why.
     pub const APPLY_FAILED: &str = "ApplyFailed";
+    /// NodeMirror: another program changes files of the operator again and again, and one of them is away until it is put
+    /// back; the message says which and when.
+    pub const CONTESTED: &str = "Contested";
     /// NodeMirror: containerd or the host could not be read; the message says why.
     pub const OBSERVE_FAILED: &str = "ObserveFailed";
     /// NodeMirror: the plan is shown and nothing is touched.

@@ -47,8 +47,10 @@ async fn main() -> Result<()> {
         }
         watch.set_directories(node.watched_directories());
         watch.look_by(node.look_again_at());
-        watch.changed().await;
-        node.look_afresh();
+        tokio::select! {
+            _ = watch.changed() => node.look_afresh(),
+            () = node.due() => {}
+        }
     }
 }
 

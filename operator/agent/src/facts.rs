@@ -125,6 +125,8 @@ pub enum Failure {
     ConfigBroken,
     /// A file could not be written.
     Apply,
+    /// A file that another program changes again and again is away until it is put back.
+    Contested,
     /// The host could not be read.
     Observe,
     /// The bundle cannot be used.

@@ -126,6 +126,7 @@ const fn reason_of(verdict: &Verdict) -> &'static str {
             Failure::Unsupported => reason::UNSUPPORTED,
             Failure::ConfigBroken => reason::CONFIG_BROKEN,
             Failure::Apply => reason::APPLY_FAILED,
+            Failure::Contested => reason::CONTESTED,
             Failure::Observe => reason::OBSERVE_FAILED,
             Failure::BundleUnknown => reason::BUNDLE_UNKNOWN,
         },

@@ -134,6 +134,7 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
             () = inputs.changed() => {}
             Ok(()) = mirrors.changed() => {}
             _ = drift.changed() => node.look_afresh(),
+            () = node.due() => {}
         }
     }
 }

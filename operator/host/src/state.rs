@@ -18,6 +18,7 @@ use registry_mirror_core::{
     digest::Digest,
     plan::{
         files::{Backup, OwnedDirectory, Ownership, Superseded},
+        put_backs::PutBacks,
         shared,
     },
 };
@@ -223,7 +224,7 @@ impl StateDir {
                 written: None,
                 certificates: BTreeMap::new(),
                 backup: Some(Backup { id, original: stored.original }),
-                reverts: Vec::new(),
+                reverts: PutBacks::default(),
             };
             if let Some(OwnedDirectory { backup: Some(backup), .. }) = ownership.directories.insert(name.clone(), owned)
             {

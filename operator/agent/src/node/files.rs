@@ -62,6 +62,10 @@ pub struct Applied {
     pub changes: u64,
     /// Why the files could not all be put in place.
     pub error: Option<String>,
+    /// Files that are away until they are put back, a sentence each without its full stop.
+    pub away: Vec<String>,
+    /// When there is something to do again although nothing changes: a file goes back, a certificate goes away.
+    pub next_look: Option<Timestamp>,
 }
 
 /// Whose files are wanted.
@@ -85,8 +89,9 @@ pub fn apply_files(
 ) -> Applied {
     let Wishes { mut applied, wanted, on_hold } = wishes(slice, target, ways, carried);
     match put_in_place(records, target.directory, &wanted, &on_hold, carried) {
-        Ok((findings, changes)) => {
-            applied.changes = changes;
+        Ok(FilesPlan { ops, findings, next_look, .. }) => {
+            applied.changes = ops.len() as u64;
+            applied.next_look = next_look;
             applied.heed(&findings);
         }
         Err(why) => {
@@ -132,6 +137,9 @@ impl Applied {
             }
             if finding.is_conflict() {
                 self.conflicts.push(format!("{finding}."));
+            }
+            if finding.is_away() {
+                self.away.push(finding.to_string());
             }
             if finding.is_drift() {
                 self.drift.push((finding.path.clone(), finding.to_string()));
@@ -242,7 +250,7 @@ fn put_in_place(
     wanted: &[DesiredRegistry],
     on_hold: &BTreeSet<RegistryName>,
     carried: &Carried,
-) -> Result<(Vec<Finding>, u64), String> {
+) -> Result<FilesPlan, String> {
     let (ownership, warnings) = records.ownership(directory).map_err(|error| error.to_string())?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -252,7 +260,7 @@ fn put_in_place(
         tracing::info!("{}", op.describe(directory));
     }
     certs_d::apply(records, directory, &plan).map_err(|error| error.to_string())?;
-    Ok((plan.findings, plan.ops.len() as u64))
+    Ok(plan)
 }
 
 fn decide(

@@ -103,6 +103,10 @@ pub struct Node {
     drift: Vec<DriftFacts>,
     /// The part in a directory that other nodes have too.
     share: Option<Share>,
+    /// containerd's forward proxy in its unit.
+    drop_in: proxy::KeptDropIn,
+    /// When the files want a pass although nothing changes.
+    next_look: Option<Timestamp>,
 }
 
 impl Node {
@@ -125,6 +129,8 @@ impl Node {
             health: Arc::default(),
             drift: Vec::new(),
             share: None,
+            drop_in: proxy::KeptDropIn::default(),
+            next_look: None,
         })
     }
 
@@ -132,6 +138,17 @@ impl Node {
     #[must_use]
     pub fn watch_for_drift(&self, period: std::time::Duration) -> Watch {
         Watch::new(self.root.clone(), self.watched_directories(), period)
+    }
+
+    /// Resolves when the files want a pass although nothing changes: one that others changed goes back after a pause, a
+    /// certificate goes away after its grace. Never, where nothing waits.
+    pub async fn due(&self) {
+        let Some(at) = self.next_look else { return std::future::pending().await };
+        tokio::time::sleep(at.duration_since(Timestamp::now()).try_into().unwrap_or_default()).await;
+    }
+
+    fn look_at(&mut self, time: Timestamp) {
+        self.next_look = Some(self.next_look.map_or(time, |earlier| earlier.min(time)));
     }
 
     /// The directories whose files a pass depends on, as far as they are known.
@@ -216,6 +233,7 @@ impl Node {
 
     /// One pass with this slice.
     pub async fn pass(&mut self, slice: &Bundle, leave: &Leave, metrics: &Metrics) -> Facts {
+        self.next_look = None;
         let mut facts = Facts {
             generation: None,
             bundle: Some(hash(slice)),
@@ -338,7 +356,7 @@ impl Node {
                 self.write_files(&writer, slice, &directory, version, &role, &ways)
             }
         };
-        let Applied { registries, conflicts, credentials_unusable, drift, changes, error } = match applied {
+        let applied = match applied {
             Ok(applied) => applied,
             Err(error) => {
                 facts.verdict = Failure::Apply.because(error.to_string());
@@ -346,6 +364,8 @@ impl Node {
                 return;
             }
         };
+        let Applied { registries, conflicts, credentials_unusable, drift, changes, error, away, next_look } = applied;
+        self.next_look = next_look;
         for (path, what) in drift {
             tracing::warn!("{what}");
             self.note_drift(&path, what);
@@ -359,15 +379,19 @@ impl Node {
             facts.verdict = Failure::Apply.because(error);
             return;
         }
-        if let Some(change) = proxy.change().filter(|change| !change.restart)
-            && let Err(why) = self.place_drop_in(&writer, change).await
-        {
-            facts.verdict = Failure::Apply.because(why);
-            return;
+        match self.keep_drop_in(&writer, &proxy).await {
+            Ok(quarrel) => facts.conflicts.extend(quarrel),
+            Err(why) => {
+                facts.verdict = Failure::Apply.because(why);
+                return;
+            }
         }
         if config_is_due || proxy.needs_restart() {
             let due = Due { config: config_is_due, proxy, wanted: slice.proxy.clone() };
             self.restart_if_allowed(&writer, &due, leave, metrics, facts).await;
+        }
+        if facts.verdict == Verdict::Ready && !away.is_empty() {
+            facts.verdict = Failure::Contested.because(away.join("; "));
         }
         if let (Verdict::Ready, Role::StandBy(record)) = (&facts.verdict, &role) {
             facts.verdict = Verdict::Shared(shared::sentence(record.as_ref(), &directory));

@@ -108,7 +108,7 @@ impl Offline {
         self.refuse_unsettled(&writer).map_err(failed)?;
         let carried = carried(&self.root, &plan).map_err(|error| failed(error.to_string()))?;
         let target = Target { own: self.version, readers: Readers::only(self.version), directory };
-        let Applied { registries, conflicts, credentials_unusable, changes: _, error, drift: _ } =
+        let Applied { registries, conflicts, credentials_unusable, changes: _, error, drift: _, away, next_look: _ } =
             apply_files(&state, slice, target, &Ways::unknown(), &carried);
         facts.registries = registries;
         facts.conflicts = conflicts;
@@ -118,6 +118,9 @@ impl Offline {
         }
         if !slice.entries.is_empty() {
             facts.verdict = place_edit(&state, &plan, Daemon::NotRunning);
+        }
+        if facts.verdict == Verdict::Ready && !away.is_empty() {
+            facts.verdict = Failure::Contested.because(away.join("; "));
         }
         Ok(())
     }

@@ -177,7 +177,8 @@ fn preview(
     let records = existing_records(root, &role, directory).map_err(sentence)?;
     let target = Target { own: version, readers: role.readers(version), directory };
     let (applied, plan) = plan_only(root, records.as_ref(), slice, target, ways, &carried)?;
-    let Applied { registries, conflicts, credentials_unusable, changes: _, error: _, drift: _ } = applied;
+    let Applied { registries, conflicts, credentials_unusable, changes: _, error: _, drift: _, away: _, next_look: _ } =
+        applied;
     preview.steps = steps(directory, &plan.ops);
     preview.registries = registries;
     preview.remarks = conflicts.into_iter().chain(credentials_unusable).collect();

@@ -105,6 +105,49 @@ fn a_plan_that_waits_does_not_pull_without_end() -> Result<()> {
     Ok(())
 }
 
+/// A file costs no restart: it goes back always, after pauses that grow. Whoever asks meanwhile hears until when.
+#[test]
+#[ignore = "boots nodes"]
+fn a_hosts_toml_that_is_fought_over_is_put_back_always() -> Result<()> {
+    const FILE: &str = "/etc/containerd/certs.d/docker.io/hosts.toml";
+    let bed = boot("fight", [spec("node1", "2.4.2")])?;
+    let node = bed.node("node1")?;
+    ensure!(pass(node)?.contains("verdict Ready"));
+    let ours = node.read(FILE)?;
+    let upstream = bed.accesses("docker.io")?.len();
+    let stay = Stay::begin(node, WISH)?;
+    let put_back = |within: Duration| {
+        wait::until("hosts.toml put back", within, || {
+            Ok(node.exists(FILE).then(|| node.read(FILE)).transpose()?.filter(|found| *found == ours))
+        })
+    };
+    let rounds = [("rm", 0), ("edit", 1), ("rm", 2), ("edit", 4), ("rm", 8)];
+    for (change, pause) in rounds {
+        match change {
+            "rm" => drop(node.sh(&format!("rm {FILE}"))?),
+            _ => node.write(FILE, "server = \"https://other.example\"\n")?,
+        }
+        let changed = Instant::now();
+        if pause == 8 {
+            // Another process knows of the fight too: its record is on the disk.
+            let said = pass(node)?;
+            ensure!(said.contains("verdict Failed(Contested") && said.contains(FILE), "{said}");
+            ensure!(said.contains("conflict ") && said.contains("it waits and is put back at"), "{said}");
+        }
+        put_back(Duration::from_secs(pause + 5))?;
+        eprintln!("{change}: put back after {:.1?}, {pause} s at most and the time of a look", changed.elapsed());
+        pulls_through_the_mirror(&bed, node)?;
+    }
+    ensure!(bed.accesses("docker.io")?.len() == upstream, "the upstream was asked while the file stood");
+    // In place again the node is Ready, and the conflict is told still.
+    wait::until("a node that is Ready", Duration::from_secs(10), || {
+        let said = stay.said()?;
+        Ok((said.starts_with("verdict Ready") && said.contains("were put back 5 times since")).then_some(()))
+    })?;
+    ensure!(starts(node)? == 2, "a file costs no restart");
+    Ok(())
+}
+
 /// A directory that somebody else chose is not fought: files go where the daemon reads them now, and there after its
 /// next start.
 #[test]

@@ -44,12 +44,6 @@ pub const TEMPORARY_PREFIX: &str = ".registry-mirror.";
 /// names within milliseconds; ten seconds cover a machine under load.
 pub const GRACE: SignedDuration = SignedDuration::from_secs(10);
 
-/// After this many reverts within [`CONTEST_WINDOW`] a file is left to the one who rewrites it.
-pub const MAX_REVERTS: usize = 2;
-
-/// See [`MAX_REVERTS`].
-pub const CONTEST_WINDOW: SignedDuration = SignedDuration::from_hours(24);
-
 /// What must stand in one registry's directory.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DesiredRegistry {

@@ -7,6 +7,7 @@ pub mod files;
 pub mod migrated;
 pub mod proofs;
 pub mod proxy;
+pub mod put_backs;
 pub mod rewrites;
 pub mod shared;
 

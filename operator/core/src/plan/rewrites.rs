@@ -3,20 +3,25 @@
 //!
 //! A daemon that runs reads the directory that it started with, whatever the file says since. So the key goes back
 //! without a restart, and holds from the next start on. Whoever writes the file again and again is not fought: after
-//! [`MAX_REVERTS`] within [`CONTEST_WINDOW`] it is left as it is and reported.
+//! [`MAX_REVERTS`] within [`CONTEST_WINDOW`] it is left as it is and reported, with the time of the next try.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    ConfigPlan,
-    files::{CONTEST_WINDOW, MAX_REVERTS},
-};
+use super::ConfigPlan;
 use crate::observed::Proof;
+
+/// After this many reverts within [`CONTEST_WINDOW`] the file is left to the one who rewrites it. Other files of ours
+/// are put back always (see [`super::put_backs`]); this one matters at the daemon's next start only, and each write of it
+/// may cost that start.
+pub const MAX_REVERTS: usize = 2;
+
+/// See [`MAX_REVERTS`].
+pub const CONTEST_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 
 /// Our last edit, as it was recorded when it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,12 +67,15 @@ pub struct Contest {
     pub reverts: Vec<Timestamp>,
     /// Whether the running daemon reads the directory all the same.
     pub still_read: bool,
+    /// When it is made once more.
+    pub retry: Timestamp,
 }
 
 impl fmt::Display for Contest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, directory, reverts, still_read } = self;
-        let times: Vec<String> = reverts.iter().map(|time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()).collect();
+        let Self { file, directory, reverts, still_read, retry } = self;
+        let at = |time: &Timestamp| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+        let times: Vec<String> = reverts.iter().map(at).collect();
         let consequence = if *still_read {
             "the running containerd reads that directory until its next start"
         } else {
@@ -75,11 +83,13 @@ impl fmt::Display for Contest {
         };
         write!(
             f,
-            "{} lost its `config_path = \"{}\"` again after it had been put back at {}; it is left as it is: \
-             {consequence}. Keep the program that writes the file from doing so, or let it set `config_path` itself",
+            "{} lost its `config_path = \"{}\"` again after it had been put back at {}; it is left as it is until {}, \
+             when it is tried once more: {consequence}. Keep the program that writes the file from doing so, or let it set \
+             `config_path` itself",
             file.display(),
             directory.display(),
-            times.join(" and ")
+            times.join(" and "),
+            at(retry)
         )
     }
 }
@@ -112,9 +122,12 @@ pub fn rewrite(plan: &ConfigPlan, ours: &OwnEdit, proof: &Proof, now: Timestamp)
         };
     }
     let reverts = recent(reverts, now);
-    if reverts.len() >= MAX_REVERTS {
+    // The oldest of those that fill the allowance: once it no longer counts there is room for one more.
+    let oldest = reverts.len().checked_sub(MAX_REVERTS).and_then(|surplus| reverts.get(surplus));
+    if let Some(oldest) = oldest {
+        let retry = oldest.saturating_add(CONTEST_WINDOW).unwrap_or(Timestamp::MAX);
         let (file, directory) = (file.clone(), directory.clone());
-        return Rewrite::Leave(Contest { file, directory, reverts, still_read });
+        return Rewrite::Leave(Contest { file, directory, reverts, still_read, retry });
     }
     if still_read { Rewrite::PutBack { directory: directory.clone() } } else { Rewrite::None }
 }
@@ -233,6 +246,7 @@ mod tests {
         for proof in [Proof::Effective, gone()] {
             let Rewrite::Leave(contest) = rewrite(&lost, &ours(&[1, 2]), &proof, at(3)) else { panic!("left") };
             assert_eq!((contest.reverts.len(), contest.still_read), (2, proof == Proof::Effective));
+            assert_eq!(contest.retry, at(25), "when the first of the two is a day old");
             let plan = Rewrite::Leave(contest).plan().expect("another plan");
             assert!(!plan.needs_restart(), "never a restart war");
             assert_eq!(plan.directory().is_some(), proof == Proof::Effective);
@@ -254,6 +268,6 @@ mod tests {
     #[test]
     fn the_contest_says_which_file_and_when() {
         let Rewrite::Leave(contest) = rewrite(&plan(""), &ours(&[1, 2]), &Proof::Effective, at(3)) else { panic!() };
-        insta::assert_snapshot!(contest, @r#"/etc/containerd/config.toml lost its `config_path = "/etc/containerd/certs.d"` again after it had been put back at 2027-01-15 09:00:00Z and 2027-01-15 10:00:00Z; it is left as it is: the running containerd reads that directory until its next start. Keep the program that writes the file from doing so, or let it set `config_path` itself"#);
+        insta::assert_snapshot!(contest, @r#"/etc/containerd/config.toml lost its `config_path = "/etc/containerd/certs.d"` again after it had been put back at 2027-01-15 09:00:00Z and 2027-01-15 10:00:00Z; it is left as it is until 2027-01-16 09:00:00Z, when it is tried once more: the running containerd reads that directory until its next start. Keep the program that writes the file from doing so, or let it set `config_path` itself"#);
     }
 }

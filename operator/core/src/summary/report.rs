@@ -70,11 +70,12 @@ pub enum Health {
     NotProbed,
 }
 
-const FAILURES: [&str; 7] = [
+const FAILURES: [&str; 8] = [
     reason::RESTART_FAILED,
     reason::UNSUPPORTED,
     reason::CONFIG_BROKEN,
     reason::APPLY_FAILED,
+    reason::CONTESTED,
     reason::OBSERVE_FAILED,
     reason::BUNDLE_UNKNOWN,
     reason::SHARED,

@@ -45,7 +45,7 @@ fn owned(object: &str, backup: Option<Backup>) -> Ownership {
         written: Some(Digest::of(b"x")),
         certificates: BTreeMap::new(),
         backup,
-        reverts: Vec::new(),
+        reverts: PutBacks::default(),
     };
     Ownership { directories: BTreeMap::from([("docker.io".to_owned(), directory)]), superseded: Vec::new() }
 }

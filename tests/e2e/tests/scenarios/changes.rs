@@ -7,6 +7,8 @@ use e2e::{Cluster, MIRROR, MIRROR2, RegistryMirror, Values, during};
 use testbed::{Image, Node};
 
 const AT_ONCE: Duration = Duration::from_secs(2);
+/// So long a status is awaited.
+const A_STATUS: Duration = Duration::from_secs(5);
 
 pub fn files_follow(cluster: &Cluster) -> Result<()> {
     cluster.settled()?;
@@ -66,24 +68,36 @@ pub fn fifty_in_a_row(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Another program that rewrites a file is put right twice in 24 hours; then it is left alone and named, so that two
-/// programs do not fight for ever.
+/// Another program that changes a file again and again: it is put right always, after pauses that grow, so that the
+/// registry never stays without its mirrors and two programs never write without end. The node says who fights.
 pub fn fought_over(cluster: &Cluster) -> Result<()> {
-    const FILE: &str = "/etc/containerd/certs.d/docker.io/hosts.toml";
+    const DIRECTORY: &str = "/etc/containerd/certs.d/docker.io";
     cluster.fresh(&Values::default())?;
     cluster.apply(&RegistryMirror::docker_hub())?;
     cluster.programmed("docker-hub", "2/2", Duration::from_secs(90))?;
+    let bed = cluster.bed();
+    bed.push("mirror", "library/fought", "1", &Image::filler("fought", 2))?;
+    let upstream_before = bed.accesses("docker.io")?.len();
     let node = cluster.node("node1")?;
-    for _ in 0..2 {
-        node.write(FILE, "server = \"https://other.example\"\n")?;
-        let took = cluster.files("docker.io", Some(&[MIRROR]), Duration::from_secs(5))?;
-        eprintln!("put right after {took:.0?}");
+    for (nth, pause) in [0, 1, 2, 4, 8].into_iter().enumerate() {
+        if nth % 2 == 0 {
+            node.sh(&format!("rm {DIRECTORY}/hosts.toml"))?;
+        } else {
+            node.write(&format!("{DIRECTORY}/hosts.toml"), "server = \"https://other.example\"\n")?;
+        }
+        if pause == 8 {
+            let away = cluster.condition("node1", "Ready", A_STATUS, |ready| ready.reason == "Contested")?;
+            ensure!(away.status == "False" && away.message.contains(DIRECTORY), "{away:?}");
+        }
+        let took = cluster.files("docker.io", Some(&[MIRROR]), Duration::from_secs(pause + 5))?;
+        cluster.pull_anew(node, "docker.io/library/fought:1")?;
+        eprintln!("change {}: put right after {took:.0?}", nth + 1);
     }
-    node.write(FILE, "server = \"https://other.example\"\n")?;
-    let limit = Duration::from_secs(60);
-    let conflict = cluster.condition("node1", "Conflicts", limit, |condition| condition.status == "True")?;
-    ensure!(conflict.message.contains(FILE), "the file is not named: {}", conflict.message);
-    ensure!(cluster.hosts(node, "docker.io")? == Some(Vec::new()), "the file was put right a third time");
-    cluster.programmed("docker-hub", "1/2", limit)?;
+    ensure!(bed.accesses("docker.io")?.len() == upstream_before, "a pull went past the mirrors");
+    let conflict = cluster.condition("node1", "Conflicts", A_STATUS, |conflict| conflict.status == "True")?;
+    ensure!(conflict.message.contains(DIRECTORY), "the directory is not named: {}", conflict.message);
+    // In place again it counts again.
+    cluster.condition("node1", "Ready", A_STATUS, |ready| ready.status == "True")?;
+    cluster.programmed("docker-hub", "2/2", Duration::from_secs(15))?;
     cluster.clean()
 }

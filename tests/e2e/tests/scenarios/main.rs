@@ -37,7 +37,7 @@ const SCENARIOS: &[Scenario] = &[
     ("restarts::pods_deleted", restarts::pods_deleted),
     ("restarts::containerd_by_hand", restarts::containerd_by_hand),
     ("restarts::nodes_rebooted", restarts::nodes_rebooted),
-    ("changes::a_file_fought_over_is_left_alone", changes::fought_over),
+    ("changes::a_file_fought_over_is_put_back_always", changes::fought_over),
     ("modes::dry_run_touches_no_file", modes::dry_run),
     ("modes::manual_waits_for_approve", modes::manual),
     ("proxy::both_changes_take_one_restart", proxy::one_restart_for_both),

@@ -2,7 +2,9 @@
 
 use std::{fmt, path::PathBuf};
 
-use crate::registry::RegistryName;
+use jiff::Timestamp;
+
+use crate::{plan::put_backs::Quarrel, registry::RegistryName};
 
 use super::BackupId;
 
@@ -27,10 +29,19 @@ pub enum What {
     },
     /// A file of ours was changed by somebody and is put back.
     Drift(DriftKind),
-    /// Somebody changes our file again and again: it is left as it is.
+    /// Somebody changes files of ours in a directory again and again; they stand as they should.
     Contested {
-        /// How often it was put back within the last 24 hours.
-        reverts: usize,
+        /// Since when, and how often.
+        quarrel: Quarrel,
+    },
+    /// Somebody has changed a file of ours again, soon after it had been put back: it is put back after a pause.
+    Waits {
+        /// How it was changed this time.
+        kind: DriftKind,
+        /// Since when this goes on, and how often.
+        quarrel: Quarrel,
+        /// The end of the pause.
+        until: Timestamp,
     },
     /// Something stands in the way that must not be replaced.
     Blocked(Obstacle),
@@ -72,6 +83,19 @@ pub enum DriftKind {
     Replaced,
     /// It was removed.
     Removed,
+    /// Its permissions or its owner were changed, its content was not.
+    Attributes,
+}
+
+impl DriftKind {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Edited => "was edited",
+            Self::Replaced => "was replaced",
+            Self::Removed => "was removed",
+            Self::Attributes => "was given other permissions or another owner",
+        }
+    }
 }
 
 /// What must not be replaced.
@@ -96,6 +120,7 @@ impl Finding {
         match self.what {
             What::BackedUp { .. }
             | What::Contested { .. }
+            | What::Waits { .. }
             | What::Blocked(_)
             | What::Claimed { .. }
             | What::ClaimsUnknown { .. } => true,
@@ -112,7 +137,19 @@ impl Finding {
     /// Whether the object's files could not be put in place.
     #[must_use]
     pub const fn prevents(&self) -> bool {
-        matches!(self.what, What::Contested { .. } | What::Blocked(_) | What::Claimed { .. })
+        self.is_away() || matches!(self.what, What::Blocked(_) | What::Claimed { .. })
+    }
+
+    /// Whether a file of ours is not there as containerd should read it, until it is put back.
+    #[must_use]
+    pub const fn is_away(&self) -> bool {
+        match &self.what {
+            What::Waits { kind, .. } => match kind {
+                DriftKind::Edited | DriftKind::Replaced | DriftKind::Removed => true,
+                DriftKind::Attributes => false,
+            },
+            _ => false,
+        }
     }
 }
 
@@ -137,10 +174,21 @@ impl fmt::Display for Finding {
             What::Drift(DriftKind::Removed) => {
                 write!(f, "{path} was removed; it is put back: delete RegistryMirror/{object} to be rid of it")
             }
-            What::Contested { reverts } => write!(
+            What::Drift(DriftKind::Attributes) => {
+                write!(f, "{path} was given other permissions or another owner; they are put back")
+            }
+            What::Contested { quarrel } => write!(
                 f,
-                "{path} was changed by another program again after it had been put back {reverts} times within 24 \
-                 hours; it is left as it is: stop that program from writing it, or delete RegistryMirror/{object}"
+                "another program changes files of the operator in {path}, which were put back {quarrel}: stop that \
+                 program from writing them, or delete RegistryMirror/{object}"
+            ),
+            What::Waits { kind, quarrel, until } => write!(
+                f,
+                "{path} {} although files of this directory were put back {quarrel}; so that no two programs write it \
+                 without end, it waits and is put back at {}: stop the program that changes it, or delete \
+                 RegistryMirror/{object}",
+                kind.words(),
+                until.strftime("%Y-%m-%d %H:%M:%SZ")
             ),
             What::Blocked(Obstacle::NotADirectory) => write!(
                 f,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
+use crate::{digest::Digest, plan::put_backs::PutBacks};
 
 /// The record of one certs.d. It may be lost: markers and hashed names say most of it again, and backups describe
 /// themselves.
@@ -37,9 +37,9 @@ pub struct OwnedDirectory {
     /// What stood there before us.
     #[serde(default)]
     pub backup: Option<Backup>,
-    /// When our file was put back after somebody had changed it, the last few times.
+    /// When a file of ours was put back after somebody had changed it.
     #[serde(default)]
-    pub reverts: Vec<Timestamp>,
+    pub reverts: PutBacks,
 }
 
 /// A copy of somebody's file in the state directory.

@@ -168,40 +168,114 @@ fn what_nobody_names_is_never_touched() {
     assert_eq!(plan_now(&host, &Wish::default()), FilesPlan::default());
 }
 
+fn registry<'a>(host: &'a mut SimulatedHost, name: &str) -> &'a mut BTreeMap<String, FileEntry> {
+    let Some(Entry::Directory(directory)) = host.listing.entries.get_mut(name) else { panic!("{name} is gone") };
+    &mut directory.files
+}
+
+fn seconds(count: i64) -> SignedDuration {
+    SignedDuration::from_secs(count)
+}
+
 #[test]
-fn an_edited_file_is_put_back_and_after_two_reverts_left_alone() {
+fn whatever_somebody_does_to_a_file_it_is_put_back_and_from_the_third_time_on_it_is_a_conflict() {
     let mut host = host([]);
     let wish_ours = wish([want("docker.io", "a")]);
     host.apply(&plan_now(&host, &wish_ours));
+    let ours = file_text(&host, "docker.io", HOSTS_TOML).expect("written");
     let mut said = Vec::new();
     let mut now = NOW;
-    for change in ["edited", "removed", "replaced"] {
+    for change in ["edited", "removed", "replaced", "other permissions"] {
         now += SignedDuration::from_mins(1);
-        let Some(Entry::Directory(directory)) = host.listing.entries.get_mut("docker.io") else { panic!("gone") };
+        let files = registry(&mut host, "docker.io");
         match change {
-            "edited" => {
-                let edited = String::from_utf8(wish_ours.desired[0].file()).expect("text") + "# mine\n";
-                directory.files.insert(HOSTS_TOML.to_owned(), regular(&edited));
-            }
-            "removed" => {
-                directory.files.remove(HOSTS_TOML);
-            }
-            _ => {
-                directory.files.insert(HOSTS_TOML.to_owned(), regular("theirs"));
-            }
+            "edited" => drop(files.insert(HOSTS_TOML.to_owned(), regular(&format!("{ours}# mine\n")))),
+            "removed" => drop(files.remove(HOSTS_TOML)),
+            "replaced" => drop(files.insert(HOSTS_TOML.to_owned(), regular("theirs"))),
+            _ => drop(files.insert(HOSTS_TOML.to_owned(), regular(&ours))),
+        }
+        let plan = plan_at(&host, &wish_ours, now, GRACE);
+        assert!(plan.findings.iter().all(|finding| !finding.is_away()), "{change}: {}", words(&plan));
+        said.push(words(&plan));
+        host.apply(&plan);
+        assert_eq!(file_text(&host, "docker.io", HOSTS_TOML).as_ref(), Some(&ours), "{change}");
+    }
+    insta::assert_snapshot!(said.join("\n--\n"));
+
+    let conflicts = |now| {
+        let plan = plan_at(&host, &wish_ours, now, GRACE);
+        assert!(plan.is_empty(), "{}", words(&plan));
+        plan.findings.iter().filter(|finding| matches!(finding.what, What::Contested { .. })).count()
+    };
+    assert_eq!(conflicts(now), 1, "it is told while the file stands");
+    assert_eq!(conflicts(now + SignedDuration::from_hours(25)), 0, "and not for ever");
+}
+
+#[test]
+fn a_file_that_is_changed_at_once_again_waits_and_says_until_when() {
+    let mut host = host([]);
+    let wish_ours = wish([want("docker.io", "a")]);
+    host.apply(&plan_now(&host, &wish_ours));
+    let mut now = NOW;
+    let mut pauses = Vec::new();
+    let mut last = FilesPlan::default();
+    for _ in 0..12 {
+        registry(&mut host, "docker.io").remove(HOSTS_TOML);
+        let mut plan = plan_at(&host, &wish_ours, now, GRACE);
+        let found = now;
+        if let Some(next) = plan.next_look {
+            assert!(plan.is_empty() && plan.after == host.ownership, "{}", words(&plan));
+            let is_said = |finding: &Finding| finding.is_away() && finding.prevents() && finding.is_conflict();
+            assert!(plan.findings.iter().any(is_said), "{}", words(&plan));
+            let early = plan_at(&host, &wish_ours, next - SignedDuration::from_millis(1), GRACE);
+            assert!(early.is_empty(), "{}", words(&early));
+            (now, last) = (next, plan);
+            plan = plan_at(&host, &wish_ours, now, GRACE);
+        }
+        assert!(!plan.is_empty(), "{}", words(&plan));
+        host.apply(&plan);
+        pauses.push(now.duration_since(found).as_secs());
+    }
+    assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    insta::assert_snapshot!(words(&last));
+
+    registry(&mut host, "docker.io").remove(HOSTS_TOML);
+    let other_wish = plan_at(&host, &wish([want("docker.io", "b")]), now, GRACE);
+    assert!(!other_wish.is_empty(), "a new wish does not wait");
+}
+
+/// A certificate that is gone ends every pull of its registry, and one that is put back in a hot loop ends the host.
+#[test]
+fn a_certificate_that_somebody_changes_is_drift_like_hosts_toml() {
+    let mut host = host([]);
+    let wish_ours = wish([with_certificate(want("docker.io", "a"), "CA")]);
+    host.apply(&plan_now(&host, &wish_ours));
+    let file = wish_ours.desired[0].certificates.keys().next().expect("one").clone();
+    let whole = registry(&mut host, "docker.io")[&file].clone();
+    let mut now = NOW;
+    let mut said = Vec::new();
+    for change in ["removed", "edited", "other permissions"] {
+        now += seconds(10);
+        let files = registry(&mut host, "docker.io");
+        match change {
+            "removed" => drop(files.remove(&file)),
+            "edited" => drop(files.insert(file.clone(), regular("another"))),
+            _ => drop(files.insert(file.clone(), regular("CA"))),
         }
         let plan = plan_at(&host, &wish_ours, now, GRACE);
         said.push(words(&plan));
         host.apply(&plan);
+        assert_eq!(registry(&mut host, "docker.io")[&file], whole, "{change}");
     }
+    registry(&mut host, "docker.io").remove(&file);
+    let again = plan_at(&host, &wish_ours, now, GRACE);
+    assert!(again.is_empty() && again.next_look == Some(now + seconds(4)), "{}", words(&again));
+    said.push(words(&again));
     insta::assert_snapshot!(said.join("\n--\n"));
-    assert_eq!(file_text(&host, "docker.io", HOSTS_TOML).as_deref(), Some("theirs"));
 
-    // a day later, or with another wish, it is tried again
-    let tomorrow = plan_at(&host, &wish_ours, now + CONTEST_WINDOW, GRACE);
-    assert!(!tomorrow.is_empty());
-    let other_wish = plan_at(&host, &wish([want("docker.io", "b")]), now, GRACE);
-    assert!(!other_wish.is_empty());
+    let rotated = wish([with_certificate(want("docker.io", "a"), "NEW")]);
+    let plan = plan_at(&host, &rotated, now, GRACE);
+    assert!(!plan.is_empty() && !plan.findings.iter().any(Finding::is_drift), "a rotation is none: {}", words(&plan));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     digest::Digest,
     marker::{self, Provenance},
+    plan::put_backs::PutBacks,
 };
 
 use super::{
@@ -67,7 +68,7 @@ pub(super) fn plan(input: &Input<'_>, name: &str, plan: &mut FilesPlan) {
     }
     if !certificates.is_empty() {
         let waiting =
-            OwnedDirectory { object, created, written: None, certificates, backup: None, reverts: Vec::new() };
+            OwnedDirectory { object, created, written: None, certificates, backup: None, reverts: PutBacks::default() };
         plan.after.directories.insert(name.to_owned(), waiting);
     }
 }

@@ -8,9 +8,9 @@ use crate::{
 };
 
 use super::{
-    Backup, BackupId, Bytes, CONTEST_WINDOW, DesiredRegistry, Directory, DriftKind, Entry, FileEntry, FilePath,
-    FilesPlan, Finding, HOSTS_TOML, Input, MAX_REVERTS, Obstacle, Op, Original, OwnedDirectory, TEMPORARY_PREFIX,
-    Unused, What, certificate_mode, our_certificates, staging, unused,
+    Backup, BackupId, Bytes, DesiredRegistry, Directory, DriftKind, Entry, FileEntry, FilePath, FilesPlan, Finding,
+    HOSTS_TOML, Input, Obstacle, Op, Original, OwnedDirectory, TEMPORARY_PREFIX, Unused, What, certificate_mode,
+    our_certificates, staging, unused,
 };
 
 /// What stands where our hosts.toml belongs.
@@ -60,29 +60,25 @@ pub(super) fn plan(input: &Input<'_>, name: &str, want: &DesiredRegistry, plan: 
         return;
     }
 
-    // Only a file that we know to have written can drift: without the record, a foreign file was there before us.
-    let was_written = last_written.is_some();
-    let drift = match hosts {
-        Hosts::Edited => Some(DriftKind::Edited),
-        Hosts::Absent if was_written => Some(DriftKind::Removed),
-        Hosts::Foreign(_) if was_written => Some(DriftKind::Replaced),
-        Hosts::Absent | Hosts::Foreign(_) | Hosts::AsWanted | Hosts::Stale | Hosts::InTheWay => None,
-    };
-    let mut reverts: Vec<_> = owned.map(|owned| owned.reverts.clone()).unwrap_or_default();
-    reverts.retain(|&time| time <= input.now && input.now.duration_since(time) < CONTEST_WINDOW);
-    if let Some(kind) = drift {
-        // a new wish is worth one more try
-        let is_same_wish = last_written == Some(&digest);
-        if reverts.len() >= MAX_REVERTS && is_same_wish {
-            plan.findings.push(finding(HOSTS_TOML, What::Contested { reverts: reverts.len() }));
-            let again = reverts.iter().filter_map(|&time| time.saturating_add(CONTEST_WINDOW).ok()).min();
-            if let Some(again) = again {
-                plan.look_at(again);
+    let mut reverts = owned.map(|owned| owned.reverts.clone()).unwrap_or_default().recent(input.now);
+    // A new wish is written at once, whatever stands there.
+    let is_same_wish = last_written == Some(&digest);
+    if let Some((file, kind)) = drift(directory, &hosts, want, owned, is_same_wish, input.writer) {
+        let until = reverts.due(input.now);
+        if let Some(quarrel) = reverts.history().filter(|_| is_same_wish && until > input.now) {
+            plan.findings.push(finding(&file, What::Waits { kind, quarrel, until }));
+            plan.look_at(until);
+            if let Some(backup) = owned.and_then(|owned| owned.backup.as_ref()) {
+                plan.findings.push(finding(HOSTS_TOML, What::BackedUp { backup: backup.id.clone() }));
             }
+            notes(input, name, want, directory, plan);
             return;
         }
-        reverts.push(input.now);
-        plan.findings.push(finding(HOSTS_TOML, What::Drift(kind)));
+        reverts.note(input.now);
+        plan.findings.push(finding(&file, What::Drift(kind)));
+    }
+    if let Some(quarrel) = reverts.quarrel() {
+        plan.findings.push(finding("", What::Contested { quarrel }));
     }
 
     let mut backup = owned.and_then(|owned| owned.backup.clone());
@@ -155,6 +151,41 @@ pub(super) fn plan(input: &Input<'_>, name: &str, want: &DesiredRegistry, plan: 
         name.to_owned(),
         OwnedDirectory { object: want.object.clone(), created, written: Some(digest), certificates, backup, reverts },
     );
+}
+
+/// Which file of ours somebody has changed, if any. Only a file that we know to have written can drift: without the
+/// record, a foreign file was there before us.
+fn drift(
+    directory: &Directory,
+    hosts: &Hosts,
+    want: &DesiredRegistry,
+    owned: Option<&OwnedDirectory>,
+    is_same_wish: bool,
+    writer: u32,
+) -> Option<(String, DriftKind)> {
+    owned?.written.as_ref()?;
+    let of_hosts = match hosts {
+        Hosts::Edited => Some(DriftKind::Edited),
+        Hosts::Absent => Some(DriftKind::Removed),
+        Hosts::Foreign(_) => Some(DriftKind::Replaced),
+        // What is wanted stands there, and not as it was written.
+        Hosts::Stale if is_same_wish => Some(DriftKind::Attributes),
+        Hosts::Stale | Hosts::AsWanted | Hosts::InTheWay => None,
+    };
+    // hosts.toml names its certificates and is written after them, so this wish's were all there.
+    let of_certificate = || {
+        let (file, content) =
+            want.certificates.iter().filter(|_| is_same_wish).find(|(file, content)| {
+                !holds(directory.files.get(*file), content, certificate_mode(content), writer)
+            })?;
+        let kind = match directory.files.get(file) {
+            None => DriftKind::Removed,
+            Some(FileEntry::Regular { content: Some(Bytes(found)), .. }) if found == content => DriftKind::Attributes,
+            Some(_) => DriftKind::Edited,
+        };
+        Some((file.clone(), kind))
+    };
+    of_hosts.map(|kind| (HOSTS_TOML.to_owned(), kind)).or_else(of_certificate)
 }
 
 fn hosts(directory: &Directory, wanted: &[u8], mode: u32, owner: u32, last_written: Option<&Digest>) -> Hosts {
