@@ -16,7 +16,7 @@ pub enum LogFormat {
 
 /// Libraries that log each try of what is retried for as long as it takes. The watch or the campaign that is retried
 /// says so itself, once, and says when it works again.
-const QUIET: &str = "kube_client=off,kube_runtime=off,kube_lease_manager=off,zbus=error";
+const QUIET: &str = "kube_client=off,kube_runtime=off,zbus=error";
 
 /// Starts logging. `RUST_LOG` overrides the default level `info`; a library of [`QUIET`] speaks when it is named there.
 pub fn start(format: LogFormat) {

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use registry_mirror_core::{
     budget::{MaxUnavailable, Policy},
     bundle::Mode,
+    lease::LeaseTimes,
     proxy::ProxySettings,
     registry::RegistryName,
 };
@@ -16,6 +17,8 @@ pub struct ControllerConfig {
     pub namespace: String,
     /// Who this is in the Lease and in Events: the pod's name.
     pub identity: String,
+    /// When a Lease is renewed, lost and taken over.
+    pub lease: LeaseTimes,
     /// Whether nodes are changed; the ConfigMap of the roll-out may override it (`helm uninstall` writes `Restore`).
     pub mode: Mode,
     /// Who decides that a node may restart.
@@ -43,6 +46,7 @@ impl ControllerConfig {
         Self {
             namespace,
             identity,
+            lease: LeaseTimes::default(),
             mode: Mode::Enforce,
             policy: Policy::Automatic,
             max_unavailable: MaxUnavailable::default(),

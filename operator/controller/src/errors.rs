@@ -19,6 +19,14 @@ pub enum ControllerError {
     /// A part without which the rest would look well and do nothing.
     #[error("the controller's task `{0}` ended, which it never should; the process ends with it, to start anew")]
     TaskEnded(&'static str),
+    /// Another controller may lead any moment: nothing more is written.
+    #[error(
+        "the Lease could not be renewed for {0:?}; the process ends, before another controller leads, and starts anew"
+    )]
+    LeaseLost(std::time::Duration),
+    /// Somebody wrote another holder into it.
+    #[error("the Lease is held by `{0}` now; the process ends and starts anew, to stand for it again")]
+    LeaseTaken(String),
 }
 
 /// One pass could not be finished; it is tried again.

@@ -66,7 +66,10 @@ pub async fn run(
             Some(Ok(name)) => name,
             Some(Err(_)) | None => "unknown",
         },
-        _ = campaign.join_next() => "campaign for the Lease",
+        ended = campaign.join_next() => match ended {
+            Some(Ok(Err(lost))) => return Err(lost),
+            Some(Ok(Ok(())) | Err(_)) | None => "campaign for the Lease",
+        },
         () = shutdown => {
             tracing::info!("stopping");
             tasks.abort_all();
@@ -161,21 +164,24 @@ impl Controller {
         }
     }
 
-    /// Ends only when the Lease's campaign is gone.
+    /// Works while it leads. Ends by itself never: where the campaign for the Lease has ended, that says why.
     async fn run(mut self, mut leads: watch::Receiver<bool>) {
         loop {
             if !*leads.borrow_and_update() {
                 if leads.changed().await.is_err() {
-                    return;
+                    return std::future::pending().await;
                 }
                 continue;
             }
             tracing::info!("this controller leads");
             self.lead(true);
-            tokio::select! {
-                () = self.work() => {}
+            let campaigns = tokio::select! {
+                () = self.work() => true,
                 // A pass that is cut off half-way is finished by whoever leads next.
-                lost = leads.wait_for(|leads| !leads) => if lost.is_err() { return },
+                lost = leads.wait_for(|leads| !leads) => lost.is_ok(),
+            };
+            if !campaigns {
+                return std::future::pending().await;
             }
             tracing::info!("this controller no longer leads");
             self.lead(false);

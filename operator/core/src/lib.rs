@@ -14,6 +14,7 @@ pub mod explain;
 pub mod health;
 pub mod hosts_toml;
 pub mod import;
+pub mod lease;
 pub mod marker;
 pub mod observed;
 pub mod plan;

@@ -55,6 +55,16 @@ impl Running {
         self.task.await.expect("the controller does not panic")
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// What it says when it ends by itself.
+    pub async fn ended(self) -> Result<(), ControllerError> {
+        self.task.await.expect("the controller does not panic")
+    }
+
     /// Drops it at whatever it is doing.
     pub fn cut_off(self) {
         self.task.abort();
@@ -70,7 +80,7 @@ impl Cluster {
         }
         let turn = TURN.lock().await;
         // Shown where a test fails.
-        let filter = EnvFilter::new("info,kube_lease_manager=debug,registry_mirror_controller=debug");
+        let filter = EnvFilter::new("info,registry_mirror_controller=debug");
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let client = Client::try_from(client_config().await).expect("a client");
         let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);

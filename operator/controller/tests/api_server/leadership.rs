@@ -1,14 +1,24 @@
 //! One controller writes; the next takes over.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
+use kube::api::{Patch, PatchParams, PostParams};
+use registry_mirror_controller::{ControllerConfig, ControllerError, contract};
+use registry_mirror_core::{bundle::Mode, lease::LeaseTimes};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use crate::cluster::{Cluster, until};
+use crate::{
+    cluster::{Cluster, client_config, until},
+    gate::Gate,
+};
 
 async fn publishes(cluster: &Cluster, name: &str) {
     let registry = format!("{name}.example.com");
@@ -19,16 +29,73 @@ async fn publishes(cluster: &Cluster, name: &str) {
 #[tokio::test]
 async fn the_next_controller_takes_over() {
     let Some(cluster) = Cluster::clean().await else { return };
-    let first = cluster.start(cluster.config("first"));
+    let first = cluster.start(hurried(cluster.config("first")));
     publishes(&cluster, "one").await;
-    let second = cluster.start(cluster.config("second"));
+    let second = cluster.start(hurried(cluster.config("second")));
     publishes(&cluster, "two").await;
     first.stop().await.expect("it stops in order");
     publishes(&cluster, "three").await;
-    let third = cluster.start(cluster.config("third"));
+    let third = cluster.start(hurried(cluster.config("third")));
     second.cut_off();
     publishes(&cluster, "four").await;
     third.stop().await.expect("it stops in order");
+}
+
+/// As by default, but sooner.
+fn hurried(mut config: ControllerConfig) -> ControllerConfig {
+    let times = LeaseTimes::default();
+    config.lease =
+        LeaseTimes { duration: times.duration / 5, renew_deadline: times.renew_deadline / 5, period: times.period / 5 };
+    config
+}
+
+async fn holder(cluster: &Cluster) -> Option<String> {
+    cluster.here::<Lease>().get_opt(contract::LEASE).await.ok()??.spec?.holder_identity
+}
+
+/// Its watches and its writes go on: only what it says about the Lease does not arrive.
+#[tokio::test]
+async fn a_leader_whose_lease_requests_hang_ends_before_another_leads() {
+    let Some(cluster) = Cluster::clean().await else { return };
+    let gate = Gate::open();
+    let mut config = hurried(cluster.config("first"));
+    config.mode = Mode::DryRun;
+    let first = cluster.start_with(gate.client(client_config().await), config);
+    publishes(&cluster, "one").await;
+    let second = cluster.start(hurried(cluster.config("second")));
+    gate.hold_back("/leases/");
+    gate.holds_one().await;
+    until("the second leads", || async { (holder(&cluster).await? == "second").then_some(()) }).await;
+    assert!(first.has_ended(), "two lead");
+    let error = first.ended().await.expect_err("it has lost the Lease");
+    assert!(matches!(error, ControllerError::LeaseLost(_)), "{error}");
+    until("the second writes", || async { cluster.bundle().await.filter(|bundle| bundle.mode == Mode::Enforce) }).await;
+    second.stop().await.expect("it stops in order");
+}
+
+/// The API server and the candidate see the renewals; what time the holder believes it is, does not matter.
+#[tokio::test]
+async fn a_holder_whose_clock_is_slow_keeps_the_lease() {
+    let Some(cluster) = Cluster::clean().await else { return };
+    let api = cluster.here::<Lease>();
+    let lease = json!({"metadata": {"name": contract::LEASE}, "spec": {"holderIdentity": "slow"}});
+    let lease: Lease = serde_json::from_value(lease).expect("a Lease");
+    api.create(&PostParams::default(), &lease).await.expect("taken");
+    let config = hurried(cluster.config("candidate"));
+    let duration = config.lease.duration;
+    let candidate = cluster.start(config);
+    let started = Instant::now();
+    while started.elapsed() < duration * 2 {
+        let renew_time = MicroTime(jiff::Timestamp::now() - Duration::from_secs(20));
+        let renewal = json!({"spec": {"renewTime": renew_time, "leaseDurationSeconds": 15}});
+        api.patch(contract::LEASE, &PatchParams::default(), &Patch::Merge(renewal)).await.expect("renewed");
+        assert_eq!(holder(&cluster).await.as_deref(), Some("slow"), "robbed after {:?}", started.elapsed());
+        tokio::time::sleep(duration / 10).await;
+    }
+    // It dies: then the Lease is free.
+    until("the candidate leads", || async { (holder(&cluster).await? == "candidate").then_some(()) }).await;
+    candidate.stop().await.expect("it stops in order");
+    assert_eq!(holder(&cluster).await, None, "given back");
 }
 
 #[tokio::test]
