@@ -16,10 +16,11 @@ use registry_mirror_agent::{
 };
 use registry_mirror_core::bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream};
 use registry_mirror_crds::Capability;
+use registry_mirror_host::restart::READY_LIMIT;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut settings = NodeSettings { host_root: PathBuf::from("/"), pod_uid: None };
+    let mut settings = NodeSettings { host_root: PathBuf::from("/"), pod_uid: None, ready_limit: READY_LIMIT };
     let (mut stay, mut leave, mut entries) = (false, Leave::Person, Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {

@@ -4,6 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use kube::Client;
 use registry_mirror_core::{bundle::Bundle, slice::slice};
+use registry_mirror_host::restart::READY_LIMIT;
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
@@ -47,7 +48,8 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
     let AgentConfig { node_name, namespace, bundle_secret, pod_uid, host_root, listen, look_interval } = config;
     let metrics = Arc::new(Metrics::new());
     let startup = Arc::new(Startup::default());
-    let mut node = Node::open(NodeSettings { host_root, pod_uid: pod_uid.clone() })?;
+    let settings = NodeSettings { host_root, pod_uid: pod_uid.clone(), ready_limit: READY_LIMIT };
+    let mut node = Node::open(settings)?;
 
     let mut watches = JoinSet::new();
     let names = Names { namespace, bundle: bundle_secret, node: node_name.clone() };

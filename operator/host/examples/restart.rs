@@ -2,10 +2,12 @@
 //! leaves to do.
 //!
 //! ```text
-//! restart observe | recover | prove | apply [--proxy URL] [--after-check COMMAND]
+//! restart observe | recover | prove | pull | apply [--proxy URL] [--edit FILE] [--after-check COMMAND]
 //! ```
 //!
 //! `--proxy` asks for containerd's forward proxy in the same restart; `--proxy none` takes it back.
+//!
+//! `--edit` takes a file for the new configuration, whatever is in it, instead of the edit that is due.
 //!
 //! `--after-check` runs a shell command as the approval, between the check of the candidate and the rename: the place
 //! to make a restart fail for real.
@@ -21,8 +23,8 @@ use registry_mirror_core::{
 use registry_mirror_host::{
     files::{HostWriter, WriteScope},
     observe::{self, Live},
-    proof::prove,
-    restart::{self, Approval, ApprovalError, Change, DropIn, Replacement, Request, Restarter},
+    proof::{prove, pull_by_any_way},
+    restart::{self, Approval, ApprovalError, Change, DropIn, READY_LIMIT, Replacement, Request, Restarter},
     root::HostRoot,
     state::StateDir,
     systemd::Systemd,
@@ -86,12 +88,17 @@ async fn run() -> Result<(), Error> {
             println!("proof {:?}", live.observed.proof);
         }
         ["prove"] => println!("{:?}", prove(&writer, &certs_d, cri).await),
+        ["pull"] => println!("{:?}", pull_by_any_way(&writer, &certs_d, cri).await),
         ["apply", rest @ ..] => {
             let (proxy, rest) = match rest {
                 ["--proxy", "none", rest @ ..] => (None, rest),
                 ["--proxy", url, rest @ ..] => {
                     (ProxySettings::new(None, Some(url.parse()?), Vec::new(), Vec::new())?, rest)
                 }
+                _ => (None, rest),
+            };
+            let (edited, rest) = match rest {
+                ["--edit", file, rest @ ..] => (Some(*file), rest),
                 _ => (None, rest),
             };
             let approval = ShellApproval(match rest {
@@ -110,6 +117,11 @@ async fn run() -> Result<(), Error> {
             let config = observed.config.as_ref().map_err(ToString::to_string)?;
             let directory = Path::new("/etc/containerd/certs.d");
             let (replaced, certs_d) = match config.analyze().need(directory) {
+                _ if let Some(edited) = edited => {
+                    let (file, before) = (observed.config_file.clone(), root.read(&observed.config_file)?);
+                    let (after, undo) = (std::fs::read(edited)?, serde_json::Value::Null);
+                    (Some(Replacement { file, before, after, undo }), directory.to_owned())
+                }
                 Need::Nothing { directory, why } => {
                     println!("nothing to edit: {why}");
                     (None, directory)
@@ -133,11 +145,11 @@ async fn run() -> Result<(), Error> {
             let plan: PlanHash = serde_json::from_value("0123456789abcdef".into())?;
             let main_config = observed.config_file.clone();
             let change = Change { config: replaced, drop_in, variables };
-            let request = Request { unit, version, main_config, change, certs_d, plan };
+            let request = Request { unit, version, main_config, change, certs_d, plan, ready_limit: READY_LIMIT };
             println!("{:?}", restarter.run(&request, &approval).await?);
         }
         _ => {
-            return Err("usage: restart observe | recover | prove | apply [--proxy URL] [--after-check COMMAND]".into());
+            return Err("usage: restart observe | recover | prove | pull | apply [--proxy URL] [--edit FILE] [--after-check COMMAND]".into());
         }
     }
     Ok(())

@@ -10,9 +10,9 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1::{
-    ContainerFilter, ContainerState, ContainerStateValue, ImageSpec, ListContainersRequest, ListPodSandboxRequest,
-    PullImageRequest, StatusRequest, VersionRequest, image_service_client::ImageServiceClient,
-    runtime_service_client::RuntimeServiceClient,
+    ContainerFilter, ContainerState, ContainerStateValue, ImageSpec, ListContainersRequest, ListImagesRequest,
+    ListPodSandboxRequest, PullImageRequest, RemoveImageRequest, StatusRequest, VersionRequest,
+    image_service_client::ImageServiceClient, runtime_service_client::RuntimeServiceClient,
 };
 use registry_mirror_core::containerd::{Version, VersionError};
 use thiserror::Error;
@@ -258,6 +258,29 @@ impl Cri {
         let image = ImageSpec { image: reference.to_owned(), ..ImageSpec::default() };
         let request = client.pull_image(PullImageRequest { image: Some(image), ..PullImageRequest::default() });
         Ok(self.answer("a pull", limit, request).await?.image_ref)
+    }
+
+    /// The tags of all images that it has.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn image_tags(&self) -> Result<Vec<String>, CriError> {
+        let client = ImageServiceClient::new(self.channel().await?);
+        let mut client = client.max_decoding_message_size(LARGEST_ANSWER);
+        let request = client.list_images(ListImagesRequest { filter: None });
+        let answer = self.answer("a question for its images", CALL_TIMEOUT, request).await?;
+        Ok(answer.images.into_iter().flat_map(|image| image.repo_tags).collect())
+    }
+
+    /// Removes an image under all of its names, with what it alone has on disk. One that is not there is removed.
+    ///
+    /// # Errors
+    /// It stays.
+    pub async fn remove_image(&self, reference: &str) -> Result<(), CriError> {
+        let mut client = ImageServiceClient::new(self.channel().await?);
+        let image = ImageSpec { image: reference.to_owned(), ..ImageSpec::default() };
+        let request = client.remove_image(RemoveImageRequest { image: Some(image) });
+        self.answer("the removal of an image", CALL_TIMEOUT, request).await.map(drop)
     }
 
     /// Whether this containerd runs the pod with this UID.

@@ -3,32 +3,36 @@
 //!
 //! It holds for every version: it sees a colon list that the transfer service takes for one directory (2.1 to 2.4), a
 //! wrong directory, and a daemon that has not restarted since its file changed. `config dump` sees none of these. The
-//! registry is `127.0.0.1:1`, so that no name is looked up and no proxy asked; the answer is 404, so that no image
-//! comes to be. Where several nodes share the directory each has an address of its own in 127.0.0.0/8, so that none
-//! takes another one's proof away. Verified against containerd 1.6.20, 1.7.35, 2.1.9 and 2.4.2: 7 to 15 ms.
+//! registry is `127.0.0.1:1`, so that no name is looked up and no proxy asked (Go asks none for a loopback address).
+//! Where several nodes share the directory each has an address of its own in 127.0.0.0/8, so that none takes another
+//! one's proof away. There are two of them:
+//!
+//! - [`prove`] ends at a 404, so that no image comes to be. Verified against containerd 1.6.20, 1.7.35, 2.1.9 and 2.4.2:
+//!   7 to 15 ms.
+//! - [`pull_through`] and [`pull_by_any_way`] pull an image of a few hundred bytes, and so see what comes after the
+//!   answer of a registry: checking and unpacking. They are for the time around our own restart.
+
+mod image;
+mod listener;
 
 use std::{
     ffi::OsStr,
     hash::{BuildHasher, Hasher, RandomState},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::Duration,
 };
 
 use registry_mirror_core::digest::Digest;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::{Instant, timeout},
-};
+use tokio::time::Instant;
 
+use self::{
+    image::TinyImage,
+    listener::{Content, Listener},
+};
 use crate::{
     cri::{Cri, CriError},
+    fault,
     files::{Attributes, HostWriter, Owner},
     root::{FileError, HostRoot, Kind},
     shared,
@@ -36,12 +40,14 @@ use crate::{
 
 /// The port of the made-up registry; nothing listens there on a host's loopback.
 const PORT: u16 = 1;
+/// The repositories that proofs ask for lie below it; nobody else's images do.
+const REPOSITORY: &str = "registry-mirror-proof";
 /// Begins a proof's file.
 const FIRST_LINE: &str = "# registry-mirror-operator: a self-test, removed within seconds.";
 /// All of a proof, both attempts together.
 const LIMIT: Duration = Duration::from_secs(5);
-/// A request head is a few hundred bytes.
-const LARGEST_REQUEST: usize = 16 << 10;
+/// A pull with all that belongs to it: snapshotters that make a file system for each layer take seconds on a slow disk.
+const WHOLE_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a proof found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,83 +79,199 @@ impl From<ProofResult> for registry_mirror_core::observed::Proof {
     }
 }
 
+/// What a pull of a whole image found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WholePull {
+    /// containerd has the image: fetched, checked, unpacked.
+    Works,
+    /// containerd answered that it cannot.
+    Refused {
+        /// CRI's answer.
+        cri_said: String,
+    },
+    /// Nothing was learnt.
+    Failed {
+        /// Why, in a sentence.
+        why: String,
+    },
+}
+
+/// How a pull finds our listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The registry is made up, and the directory says where to go.
+    Directory,
+    /// The registry is the listener itself: containerd asks loopback addresses by plain HTTP unless it is told
+    /// otherwise.
+    Straight,
+}
+
 /// Asks the containerd behind `cri` whether it reads `certs_d` (a host path). Takes 5 s at most.
 ///
 /// Writes `hosts.toml` in the [`directory`] of the made-up registry and removes it again; what a proof that was cut short left there is
 /// replaced by the next one.
 pub async fn prove(writer: &HostWriter, certs_d: &Path, cri: &Cri) -> ProofResult {
     let until = Instant::now() + LIMIT;
-    let address = match address(writer.root(), certs_d) {
-        Ok(address) => address,
+    let proof = match Proof::of(writer, certs_d, cri) {
+        Ok(proof) => proof,
         Err(error) => return ProofResult::Failed { why: error.to_string() },
     };
-    let directory = certs_d.join(directory_name(address));
-    let result = match attempt(writer, &directory, address, cri, until).await {
+    let result = match proof.attempt(until).await {
         // Once more: `node apply` by hand may have proved at the same moment.
-        ProofResult::NotEffective { .. } if Instant::now() < until => {
-            attempt(writer, &directory, address, cri, until).await
-        }
+        ProofResult::NotEffective { .. } if Instant::now() < until => proof.attempt(until).await,
         other => other,
     };
-    match remove(writer, &directory) {
-        Ok(()) => result,
-        Err(why) => {
-            tracing::warn!("the proof's own directory stays until the next proof: {why}");
-            result
+    proof.clean_up();
+    result
+}
+
+/// Pulls a tiny image, which is removed again, through `certs_d`. Takes 20 s at most.
+pub async fn pull_through(writer: &HostWriter, certs_d: &Path, cri: &Cri) -> WholePull {
+    whole(writer, certs_d, cri, &[Way::Directory]).await
+}
+
+/// The same, through `certs_d` or else straight from the listener: whether containerd can pull at all, whichever
+/// directory it reads. Takes 40 s at most.
+///
+/// The directory comes first, for where it is read its `_default` may lead a pull from a loopback address elsewhere.
+pub async fn pull_by_any_way(writer: &HostWriter, certs_d: &Path, cri: &Cri) -> WholePull {
+    whole(writer, certs_d, cri, &[Way::Directory, Way::Straight]).await
+}
+
+async fn whole(writer: &HostWriter, certs_d: &Path, cri: &Cri, ways: &[Way]) -> WholePull {
+    let proof = match Proof::of(writer, certs_d, cri) {
+        Ok(proof) => proof,
+        Err(error) => return WholePull::Failed { why: error.to_string() },
+    };
+    let mut result = WholePull::Failed { why: "no way to pull was tried".to_owned() };
+    for way in ways {
+        result = match proof.pull_image(*way).await {
+            Ok(Pulled { answer: Ok(_), .. }) => WholePull::Works,
+            Ok(Pulled { answer: Err(CriError::Refused { said, .. }), .. }) => WholePull::Refused { cri_said: said },
+            Ok(Pulled { answer: Err(error), .. }) => WholePull::Failed { why: error.to_string() },
+            Err(why) => WholePull::Failed { why },
+        };
+        if result == WholePull::Works {
+            break;
         }
     }
+    proof.clean_up();
+    result
 }
 
-async fn attempt(writer: &HostWriter, directory: &Path, registry: Ipv4Addr, cri: &Cri, until: Instant) -> ProofResult {
-    let failed = |why: String| ProofResult::Failed { why };
-    let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await {
-        Ok(listener) => listener,
-        Err(error) => return failed(format!("cannot listen on 127.0.0.1: {error}")),
+/// Removes what a proof that was cut short has left: its file and its image.
+pub async fn clean_up(writer: &HostWriter, certs_d: &Path, cri: &Cri) {
+    match Proof::of(writer, certs_d, cri) {
+        Ok(proof) => proof.clean_up(),
+        Err(error) => tracing::warn!("what a proof has left could not be looked for: {error}"),
+    }
+    remove_images(cri).await;
+}
+
+/// Removes the images that pulls of a proof have left in containerd, also those of a process that was killed.
+async fn remove_images(cri: &Cri) {
+    let removed = async {
+        for tag in cri.image_tags().await?.iter().filter(|tag| is_image_of_proof(tag)) {
+            cri.remove_image(tag).await?;
+        }
+        Ok::<_, CriError>(())
     };
-    let address = match listener.local_addr() {
-        Ok(address) => address,
-        Err(error) => return failed(format!("cannot listen on 127.0.0.1: {error}")),
-    };
-    let nonce = nonce();
-    if let Err(error) = write(writer, directory, address) {
-        return failed(error);
-    }
-    let arrived = Arc::new(AtomicBool::new(false));
-    let mut server = JoinSet::new();
-    server.spawn(serve(listener, nonce.clone(), Arc::clone(&arrived)));
-
-    let started = Instant::now();
-    let reference = format!("{registry}:{PORT}/proof/{nonce}:x");
-    let answer = cri.pull_image(&reference, until.saturating_duration_since(started)).await;
-    let took = started.elapsed();
-    server.shutdown().await;
-
-    if arrived.load(Ordering::SeqCst) {
-        return ProofResult::Effective { took };
-    }
-    match answer {
-        Err(CriError::Refused { said, .. }) => ProofResult::NotEffective { cri_said: said },
-        Err(error) => failed(error.to_string()),
-        Ok(image) => failed(format!("CRI says that it pulled the made-up image {reference} as {image}")),
+    if let Err(error) = removed.await {
+        tracing::warn!("the proof's own image of some bytes stays until the next proof: {error}");
     }
 }
 
-fn write(writer: &HostWriter, directory: &Path, address: SocketAddr) -> Result<(), String> {
-    let sentence = |error: FileError| error.to_string();
-    if let Some(certs_d) = directory.parent() {
-        writer.create_dir(certs_d, 0o755).map_err(sentence)?;
-    }
-    writer.create_dir(directory, 0o755).map_err(sentence)?;
-    let attributes = Attributes { mode: 0o644, owner: Owner::Root };
-    writer.write(&directory.join("hosts.toml"), hosts_toml(address).as_bytes(), attributes).map_err(sentence)?;
-    Ok(())
+/// `127.0.0.1:1/registry-mirror-proof/<nonce>:x`
+fn is_image_of_proof(tag: &str) -> bool {
+    let mut parts = tag.split('/');
+    parts.next().is_some_and(|registry| registry.starts_with("127.")) && parts.next() == Some(REPOSITORY)
 }
 
-fn remove(writer: &HostWriter, directory: &Path) -> Result<(), String> {
-    let sentence = |error: FileError| error.to_string();
-    writer.remove(&directory.join("hosts.toml")).map_err(sentence)?;
-    writer.remove_dir_if_empty(directory).map_err(sentence)?;
-    Ok(())
+/// One proof on one host.
+struct Proof<'a> {
+    writer: &'a HostWriter,
+    cri: &'a Cri,
+    /// The address of the made-up registry.
+    registry: Ipv4Addr,
+    /// Its directory.
+    directory: PathBuf,
+}
+
+/// A pull that was asked for.
+struct Pulled {
+    /// Whether the request arrived at the listener.
+    arrived: bool,
+    reference: String,
+    answer: Result<String, CriError>,
+    took: Duration,
+}
+
+impl<'a> Proof<'a> {
+    fn of(writer: &'a HostWriter, certs_d: &Path, cri: &'a Cri) -> Result<Self, FileError> {
+        let registry = address(writer.root(), certs_d)?;
+        Ok(Self { writer, cri, registry, directory: certs_d.join(directory_name(registry)) })
+    }
+
+    async fn attempt(&self, until: Instant) -> ProofResult {
+        let limit = until.saturating_duration_since(Instant::now());
+        match self.pull(&nonce(), None, Way::Directory, limit).await {
+            Ok(Pulled { arrived: true, took, .. }) => ProofResult::Effective { took },
+            Ok(Pulled { answer: Err(CriError::Refused { said, .. }), .. }) => {
+                ProofResult::NotEffective { cri_said: said }
+            }
+            Ok(Pulled { answer: Err(error), .. }) => ProofResult::Failed { why: error.to_string() },
+            Ok(Pulled { answer: Ok(image), reference, .. }) => {
+                let why = format!("CRI says that it pulled the made-up image {reference} as {image}");
+                ProofResult::Failed { why }
+            }
+            Err(why) => ProofResult::Failed { why },
+        }
+    }
+
+    async fn pull_image(&self, way: Way) -> Result<Pulled, String> {
+        let nonce = nonce();
+        let image = TinyImage::new(&nonce).map_err(|error| format!("the proof's image cannot be made: {error}"))?;
+        let pulled = self.pull(&nonce, Some(image), way, WHOLE_LIMIT).await?;
+        fault::point("proof:pulled");
+        remove_images(self.cri).await;
+        Ok(pulled)
+    }
+
+    async fn pull(&self, nonce: &str, image: Option<TinyImage>, way: Way, limit: Duration) -> Result<Pulled, String> {
+        let repository = format!("{REPOSITORY}/{nonce}");
+        let listener = Listener::open(Content { repository: repository.clone(), image }).await;
+        let listener = listener.map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
+        let registry = match way {
+            Way::Directory => {
+                self.write(listener.address()).map_err(|error| error.to_string())?;
+                SocketAddr::from((self.registry, PORT))
+            }
+            Way::Straight => listener.address(),
+        };
+        let reference = format!("{registry}/{repository}:x");
+        let started = Instant::now();
+        let answer = self.cri.pull_image(&reference, limit).await;
+        Ok(Pulled { arrived: listener.was_asked(), reference, answer, took: started.elapsed() })
+    }
+
+    fn write(&self, address: SocketAddr) -> Result<(), FileError> {
+        if let Some(certs_d) = self.directory.parent() {
+            self.writer.create_dir(certs_d, 0o755)?;
+        }
+        self.writer.create_dir(&self.directory, 0o755)?;
+        let attributes = Attributes { mode: 0o644, owner: Owner::Root };
+        self.writer.write(&self.directory.join("hosts.toml"), hosts_toml(address).as_bytes(), attributes).map(drop)
+    }
+
+    fn clean_up(&self) {
+        let removed = self
+            .writer
+            .remove(&self.directory.join("hosts.toml"))
+            .and_then(|_| self.writer.remove_dir_if_empty(&self.directory));
+        if let Err(error) = removed {
+            tracing::warn!("the proof's own directory stays until the next proof: {error}");
+        }
+    }
 }
 
 /// The host is `server` too, so that containerd asks nobody else afterwards.
@@ -162,52 +284,6 @@ fn hosts_toml(address: SocketAddr) -> String {
 /// Tells this proof's request from those of an earlier one.
 fn nonce() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
-}
-
-async fn serve(listener: TcpListener, nonce: String, arrived: Arc<AtomicBool>) {
-    let mut connections = JoinSet::new();
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                connections.spawn(answer(stream, nonce.clone(), Arc::clone(&arrived)));
-            }
-            // Out of file descriptors: the pull fails by itself, and its limit ends this task.
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    }
-}
-
-async fn answer(mut stream: TcpStream, nonce: String, arrived: Arc<AtomicBool>) {
-    let mut request = Vec::new();
-    let head = async {
-        let mut chunk = [0; 2048];
-        while !request.windows(4).any(|window| window == b"\r\n\r\n") && request.len() < LARGEST_REQUEST {
-            match stream.read(&mut chunk).await {
-                Ok(0) | Err(_) => break,
-                Ok(length) => request.extend_from_slice(&chunk[..length]),
-            }
-        }
-    };
-    if timeout(LIMIT, head).await.is_err() {
-        return;
-    }
-    if is_ours(&request, &nonce) {
-        arrived.store(true, Ordering::SeqCst);
-    }
-    let response = b"HTTP/1.1 404 Not Found\r\nDocker-Distribution-API-Version: registry/2.0\r\n\
-                     Content-Length: 0\r\nConnection: close\r\n\r\n";
-    // The pull fails either way.
-    let _ = stream.write_all(response).await;
-    let _ = stream.shutdown().await;
-}
-
-/// `HEAD /v2/proof/<nonce>/manifests/x?ns=127.0.0.1%3A1 HTTP/1.1`
-fn is_ours(request: &[u8], nonce: &str) -> bool {
-    let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    let mut words = line.split(' ');
-    let _method = words.next();
-    words.next().is_some_and(|target| target.starts_with(&format!("/v2/proof/{nonce}/manifests/")))
 }
 
 /// The address of the made-up registry on this node.
@@ -270,12 +346,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_proofs_request_counts() {
-        let head = b"HEAD /v2/proof/00ff/manifests/x?ns=127.0.0.1%3A1 HTTP/1.1\r\nHost: 127.0.0.1:4000\r\n\r\n";
-        assert!(is_ours(head, "00ff"));
-        assert!(!is_ours(head, "00fe"));
-        assert!(!is_ours(b"HEAD /v2/ HTTP/1.1\r\nX: /v2/proof/00ff/manifests/x\r\n\r\n", "00ff"));
-        assert!(!is_ours(b"", "00ff"));
+    fn only_a_proofs_images_are_removed() {
+        assert!(is_image_of_proof("127.0.0.1:1/registry-mirror-proof/00ff:x"));
+        assert!(is_image_of_proof("127.9.8.7:40001/registry-mirror-proof/00ff:x"));
+        assert!(!is_image_of_proof("127.0.0.1:5000/team/registry-mirror-proof:x"));
+        assert!(!is_image_of_proof("docker.io/registry-mirror-proof/00ff:x"));
     }
 
     #[test]
@@ -296,23 +371,5 @@ mod tests {
         [host."http://127.0.0.1:4000"]
           capabilities = ["pull", "resolve"]
         "#);
-    }
-
-    #[tokio::test]
-    async fn the_listener_notes_the_request_and_answers_404() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bind");
-        let address = listener.local_addr().expect("address");
-        let arrived = Arc::new(AtomicBool::new(false));
-        let mut server = JoinSet::new();
-        server.spawn(serve(listener, "abc".to_owned(), Arc::clone(&arrived)));
-        let mut stream = TcpStream::connect(address).await.expect("connect");
-        // In two pieces: a request head need not come in one read.
-        stream.write_all(b"HEAD /v2/proof/abc/mani").await.expect("write");
-        stream.flush().await.expect("flush");
-        stream.write_all(b"fests/x HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("write");
-        let mut response = String::new();
-        stream.read_to_string(&mut response).await.expect("read");
-        assert!(response.starts_with("HTTP/1.1 404"), "{response}");
-        assert!(arrived.load(Ordering::SeqCst));
     }
 }

@@ -20,6 +20,7 @@ mod shared;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -71,6 +72,8 @@ pub struct NodeSettings {
     pub host_root: PathBuf,
     /// The pod that tells which containerd is meant, if there is one.
     pub pod_uid: Option<String>,
+    /// How long containerd may take after our restart to be ready, and to be proved once it is.
+    pub ready_limit: Duration,
 }
 
 /// The host cannot be worked on.
@@ -82,7 +85,7 @@ pub enum NodeError {
 }
 
 /// How long a pass waits for another program of ours that holds the host.
-const LOCK_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+const LOCK_LIMIT: Duration = Duration::from_secs(30);
 
 /// A host and what is known of it between passes.
 #[derive(Debug)]
@@ -90,6 +93,7 @@ pub struct Node {
     root: HostRoot,
     systemd: Systemd,
     pod_uid: Option<String>,
+    ready_limit: Duration,
     /// The last look, while nothing hints that it is out of date.
     look: Option<Look>,
     proofs: Proofs,
@@ -115,13 +119,14 @@ impl Node {
     /// # Errors
     /// Where its root is not there or cannot be read.
     pub fn open(settings: NodeSettings) -> Result<Self, NodeError> {
-        let NodeSettings { host_root, pod_uid } = settings;
+        let NodeSettings { host_root, pod_uid, ready_limit } = settings;
         let root = HostRoot::open(&host_root)?;
         let systemd = Systemd::new(&host_root);
         Ok(Self {
             root,
             systemd,
             pod_uid,
+            ready_limit,
             look: None,
             proofs: Proofs::default(),
             slice: None,
@@ -136,7 +141,7 @@ impl Node {
 
     /// Tells when something may have changed on the host. Only a hint: the host is looked at regularly anyway.
     #[must_use]
-    pub fn watch_for_drift(&self, period: std::time::Duration) -> Watch {
+    pub fn watch_for_drift(&self, period: Duration) -> Watch {
         Watch::new(self.root.clone(), self.watched_directories(), period)
     }
 

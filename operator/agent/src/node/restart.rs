@@ -1,5 +1,7 @@
 //! The one restart: whether it is due, whether it is allowed, and what its outcome means.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use registry_mirror_core::{
     budget::ChangeHash,
@@ -43,7 +45,7 @@ impl Node {
         facts: &mut Facts,
     ) {
         let Some(look) = &self.look else { return };
-        let Some(request) = request(look, due) else {
+        let Some(request) = request(look, due, self.ready_limit) else {
             facts.verdict = Failure::Unsupported
                 .because("containerd must restart once, and no systemd unit runs it: restart it by hand".to_owned());
             return;
@@ -236,7 +238,7 @@ fn rolled_back(why: &str, still_down: Option<&str>) -> String {
 }
 
 /// What is due as a request; `None` where no unit can be restarted.
-fn request(look: &super::Look, due: &Due) -> Option<Request> {
+fn request(look: &super::Look, due: &Due, ready_limit: Duration) -> Option<Request> {
     let Due { config, proxy, wanted: _ } = due;
     let (drop_in, variables) = match proxy {
         ProxyPlan::Change(DropInChange { file, before, after, variables, restart: true, .. }) => {
@@ -254,5 +256,6 @@ fn request(look: &super::Look, due: &Due) -> Option<Request> {
         change: Change { config: edit.map(place::replacement), drop_in, variables },
         certs_d: look.plan.directory()?.to_owned(),
         plan: restart_hash(&look.plan, proxy),
+        ready_limit,
     })
 }

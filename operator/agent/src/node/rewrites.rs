@@ -73,6 +73,7 @@ impl Node {
             change: Change { config: Some(replacement.clone()), ..Change::default() },
             certs_d: directory.to_owned(),
             plan: plan.hash(),
+            ready_limit: self.ready_limit,
         };
         let writer = writer_for(&self.root, &look.config_file, Some(edit), directory);
         let sentence = |error: registry_mirror_host::file_error::FileError| error.to_string();

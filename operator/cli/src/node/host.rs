@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use registry_mirror_agent::node::{Node, NodeSettings, Offline, Preview};
 use registry_mirror_core::{bundle::Bundle, containerd::Version};
+use registry_mirror_host::restart::READY_LIMIT;
 
 /// Which host.
 #[derive(Debug, Args)]
@@ -89,7 +90,7 @@ impl Host {
 }
 
 fn open(host_root: &Path) -> anyhow::Result<Node> {
-    Ok(Node::open(NodeSettings { host_root: host_root.to_owned(), pod_uid: None })?)
+    Ok(Node::open(NodeSettings { host_root: host_root.to_owned(), pod_uid: None, ready_limit: READY_LIMIT })?)
 }
 
 fn is_this_host(root: &Path) -> bool {

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Approval, Change, DropIn, Outcome, Progress, READY_LIMIT, Replacement, Request, RestartError, Restarter,
+    Approval, Change, DropIn, Outcome, Progress, Replacement, Request, RestartError, Restarter,
     ledger::{FileRecord, Record},
     place::remove_empty_parent,
     restart_limit,
@@ -17,7 +17,6 @@ use crate::{
     fault,
     guard::{Contents, Owner, RENEW_EVERY, Subject, unfinished},
     observe::proxy::environment_of,
-    proof::{ProofResult, prove},
     systemd::InvocationId,
 };
 
@@ -87,7 +86,7 @@ impl Restarter<'_> {
         if let Some(file) = self.changed_meanwhile(changes)? {
             return Ok(Outcome::Changed { file });
         }
-        let record = self.begin(request, changes)?;
+        let mut record = self.begin(request, changes)?;
         fault::point("restart:begun");
 
         let mut to_check = &request.main_config;
@@ -111,6 +110,7 @@ impl Restarter<'_> {
         if let Err(why) = checked.unwrap_or_else(|error| Err(error.to_string())) {
             return self.give_up(&record, Outcome::Refused { why });
         }
+        record.pulled_before = self.pulled_before(&record.certs_d).await;
         self.advance(&record, Progress::Prepared)?;
 
         match approval.granted().await {
@@ -164,20 +164,9 @@ impl Restarter<'_> {
         working: Option<Working>,
     ) -> Result<Outcome, RestartError> {
         let subject = record.subject();
-        let proof = self.while_guarded(&subject, prove(self.writer, &record.certs_d, &self.cri)).await;
-        match proof {
-            ProofResult::Effective { .. } => {}
-            ProofResult::NotEffective { cri_said } => {
-                let why = format!(
-                    "containerd restarted with the new configuration, but does not read {} ({cri_said})",
-                    record.certs_d.display()
-                );
-                return self.roll_back(record, why).await;
-            }
-            ProofResult::Failed { why } => {
-                let why = format!("whether the restarted containerd reads the directory could not be proved: {why}");
-                return self.roll_back(record, why).await;
-            }
+        let proved = self.prove_start(&record.certs_d, record.pulled_before, record.ready_limit());
+        if let Err(shortcoming) = self.while_guarded(&subject, proved).await {
+            return self.roll_back(record, shortcoming.to_string()).await;
         }
         if let Err(why) = self.has_variables(&record.unit, &record.variables).await {
             return self.roll_back(record, why).await;
@@ -224,7 +213,7 @@ impl Restarter<'_> {
             self.systemd.daemon_reload().await.map_err(|error| error.to_string())?;
             fault::point("restart:reloaded");
         }
-        self.restart_until_ready(&record.unit, record.restart_limit()).await
+        self.restart_until_ready(&record.unit, record.restart_limit(), record.ready_limit()).await
     }
 
     /// Whether the daemon has these variables, by its own environment as the kernel shows it: another drop-in or a file
@@ -251,11 +240,16 @@ impl Restarter<'_> {
     }
 
     /// Restarts the unit and waits for CRI; the error is a sentence.
-    pub(super) async fn restart_until_ready(&self, unit: &str, limit: Duration) -> Result<Working, String> {
+    pub(super) async fn restart_until_ready(
+        &self,
+        unit: &str,
+        limit: Duration,
+        ready_limit: Duration,
+    ) -> Result<Working, String> {
         let asked = Instant::now();
         let state = self.systemd.restart_unit(unit, limit).await.map_err(|error| error.to_string())?;
         fault::point("restart:active");
-        self.cri.wait_ready(READY_LIMIT).await.map_err(|error| error.to_string())?;
+        self.cri.wait_ready(ready_limit).await.map_err(|error| error.to_string())?;
         Ok(Working { took: asked.elapsed(), invocation: state.invocation })
     }
 
@@ -278,7 +272,7 @@ impl Restarter<'_> {
     }
 
     async fn restart_only(&self, request: &Request, approval: &impl Approval) -> Result<Outcome, RestartError> {
-        let Request { unit, version: _, main_config, change, certs_d, plan } = request;
+        let Request { unit, version: _, main_config, change, certs_d, plan, ready_limit } = request;
         let checked = self.check(request, main_config).await;
         if let Err(why) = checked.unwrap_or_else(|error| Err(error.to_string())) {
             return Ok(Outcome::Refused { why });
@@ -288,26 +282,24 @@ impl Restarter<'_> {
             Ok(false) => return Ok(Outcome::NotApproved { why: None }),
             Err(error) => return Ok(Outcome::NotApproved { why: Some(error.to_string()) }),
         }
+        let before = self.pulled_before(certs_d).await;
         // A drop-in that somebody put in place may not have been read by systemd either.
         if !change.variables.is_empty() {
             self.systemd.daemon_reload().await?;
         }
-        let working = match self.restart_until_ready(&unit.name, restart_limit(unit)).await {
+        let working = match self.restart_until_ready(&unit.name, restart_limit(unit), *ready_limit).await {
             Ok(working) => working,
             Err(why) => return Ok(Outcome::NotEffective { why }),
         };
         if let Err(why) = self.has_variables(&unit.name, &change.variables).await {
             return Ok(Outcome::NotEffective { why });
         }
-        Ok(match prove(self.writer, certs_d, &self.cri).await {
-            ProofResult::Effective { .. } => {
+        Ok(match self.prove_start(certs_d, before, *ready_limit).await {
+            Ok(()) => {
                 let Working { took, invocation } = working;
                 Outcome::Restarted { plan: Some(plan.clone()), took: Some(took), invocation, edited: None }
             }
-            ProofResult::NotEffective { cri_said } => Outcome::NotEffective {
-                why: format!("containerd restarted, but does not read {} ({cri_said})", certs_d.display()),
-            },
-            ProofResult::Failed { why } => Outcome::NotEffective { why },
+            Err(shortcoming) => Outcome::NotEffective { why: shortcoming.to_string() },
         })
     }
 }

@@ -12,6 +12,7 @@ use super::{
     Edited, Progress, Request, RestartError, Restarter,
     forward::FileChange,
     place::{attributes_of, back_up},
+    prove::PulledBefore,
     restart_limit,
 };
 use crate::{
@@ -38,6 +39,12 @@ pub(super) struct Record {
     pub boot: String,
     /// How long a stop and a start may take.
     pub restart_limit_seconds: u64,
+    /// How long a start may take to be ready, and to be proved once it is.
+    #[serde(default = "usual_ready_limit")]
+    pub ready_limit_seconds: u64,
+    /// Whether containerd could pull before all this.
+    #[serde(default)]
+    pub pulled_before: PulledBefore,
     /// The files that change, in this order: one at least, and at most one that is no drop-in.
     pub files: Vec<FileRecord>,
     /// What must be in force afterwards.
@@ -46,6 +53,11 @@ pub(super) struct Record {
     pub variables: Vec<(String, String)>,
     /// How to take the edit of the configuration back.
     pub undo: serde_json::Value,
+}
+
+/// Of a journal that an earlier release began.
+fn usual_ready_limit() -> u64 {
+    super::READY_LIMIT.as_secs()
 }
 
 /// One file that changes.
@@ -92,6 +104,10 @@ impl Record {
         Duration::from_secs(self.restart_limit_seconds)
     }
 
+    pub(super) fn ready_limit(&self) -> Duration {
+        Duration::from_secs(self.ready_limit_seconds)
+    }
+
     /// What the caller notes once the edit is in force.
     pub(super) fn edited(&self) -> Option<Edited> {
         let config = self.files.iter().find(|file| !file.is_drop_in)?;
@@ -126,7 +142,7 @@ impl Restarter<'_> {
 
     /// Begins the journal of a restart.
     pub(super) fn begin(&self, request: &Request, changes: &[FileChange]) -> Result<Record, RestartError> {
-        let Request { unit, version: _, main_config: _, change, certs_d, plan } = request;
+        let Request { unit, version: _, main_config: _, change, certs_d, plan, ready_limit } = request;
         if self.load()?.is_some() {
             return Err(RestartError::Unsettled);
         }
@@ -150,6 +166,8 @@ impl Restarter<'_> {
             invocation: (!invocation_id.is_empty()).then(|| InvocationId::from(invocation_id.clone())),
             boot: boot_id(self.writer.root())?,
             restart_limit_seconds: restart_limit(unit).as_secs(),
+            ready_limit_seconds: ready_limit.as_secs(),
+            pulled_before: PulledBefore::Unknown,
             files,
             certs_d: certs_d.clone(),
             variables: change.variables.clone(),
@@ -199,6 +217,8 @@ impl Restarter<'_> {
             invocation: None,
             boot: String::new(),
             restart_limit_seconds: super::LONGEST_UNIT_TIMEOUT.as_secs(),
+            ready_limit_seconds: usual_ready_limit(),
+            pulled_before: PulledBefore::Unknown,
             files,
             certs_d: PathBuf::new(),
             variables: Vec::new(),

@@ -1,7 +1,7 @@
 //! The one restart of containerd: a new configuration file, a drop-in of its unit, or both, proved or taken back.
 //!
 //! ```text
-//! backup -> candidate -> the host's own containerd reads it -> approval -> guard -> rename -> restart -> CRI -> proof
+//! backup -> candidate -> the host's own containerd reads it -> a pull -> approval -> guard -> rename -> restart -> CRI -> proof
 //! ```
 //!
 //! Every step is in the journal before its effect. After a crash at any point [`recover`] finishes or
@@ -12,6 +12,7 @@ mod decide;
 mod forward;
 mod ledger;
 mod place;
+mod prove;
 mod recover;
 mod rollback;
 mod try_out;
@@ -39,7 +40,7 @@ use crate::{
 };
 
 /// CRI answers once its plugin has loaded and the node's containers are read in: seconds on a full node.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+pub const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Units with no limit of their own, or a very long one, are not waited for longer than this.
 const LONGEST_UNIT_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -79,6 +80,8 @@ pub struct Request {
     pub certs_d: PathBuf,
     /// Names the plan, for the journal and the approval.
     pub plan: PlanHash,
+    /// How long a start may take to be ready, and to be proved once it is; [`READY_LIMIT`] unless somebody has set it.
+    pub ready_limit: Duration,
 }
 
 /// What a restart brings into force. Neither: the files are right already, and the daemon has not read them.

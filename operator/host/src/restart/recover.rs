@@ -15,6 +15,7 @@ use crate::{
     files::{HostWriter, WriteScope},
     guard::{Contents, Owner, boot_id},
     observe::beneath,
+    proof,
     root::HostRoot,
     state::{STATE_DIR, StateDir},
     systemd::{ActiveState, Systemd},
@@ -65,7 +66,9 @@ impl Restarter<'_> {
         let daemon = self.daemon(&record).await?;
         let action = next(Some(progress), arming, config, daemon);
         tracing::info!(?progress, ?arming, ?config, ?daemon, ?action, "an earlier restart was cut short");
-        self.act(&record, action, reason).await.map(Some)
+        let outcome = self.act(&record, action, reason).await?;
+        proof::clean_up(self.writer, &record.certs_d, &self.cri).await;
+        Ok(Some(outcome))
     }
 
     async fn act(&self, record: &Record, action: Action, reason: Option<String>) -> Result<Outcome, RestartError> {
@@ -77,7 +80,7 @@ impl Restarter<'_> {
             }
             Action::Prove => {
                 self.rearm(record).await?;
-                match self.while_guarded(&record.subject(), self.cri.wait_ready(super::READY_LIMIT)).await {
+                match self.while_guarded(&record.subject(), self.cri.wait_ready(record.ready_limit())).await {
                     Ok(()) => self.prove_and_finish(record, None).await,
                     Err(error) => self.roll_back(record, error.to_string()).await,
                 }

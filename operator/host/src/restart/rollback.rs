@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    ConfigIs, Outcome, READY_LIMIT, RestartError, Restarter,
+    ConfigIs, Outcome, RestartError, Restarter,
     ledger::{FileRecord, Record},
 };
 use crate::{fault, guard::Owner};
@@ -29,7 +29,7 @@ impl Restarter<'_> {
             match self.restart_recorded(record).await {
                 Ok(_) => Ok(()),
                 // `Restart=always` may succeed where the first try did not.
-                Err(restart) => self.cri.wait_ready(READY_LIMIT).await.map_err(|_| restart),
+                Err(restart) => self.cri.wait_ready(record.ready_limit()).await.map_err(|_| restart),
             }
         });
         let still_down = working.await.err();
@@ -103,7 +103,7 @@ impl Restarter<'_> {
                 return self.give_up(record, Outcome::Abandoned);
             }
             ConfigIs::Before | ConfigIs::Foreign => {
-                (Owner::Guard, self.cri.wait_ready(READY_LIMIT).await.err().map(|error| error.to_string()))
+                (Owner::Guard, self.cri.wait_ready(record.ready_limit()).await.err().map(|error| error.to_string()))
             }
         };
         fault::point("restart:settled");

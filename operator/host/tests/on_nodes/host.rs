@@ -60,6 +60,11 @@ impl Host {
         Ok(())
     }
 
+    /// Puts a file on the node.
+    pub fn write(&self, path: &str, text: &str) -> Result<()> {
+        self.node()?.write(path, text)
+    }
+
     /// Runs the program; what it says.
     pub fn restart(&self, arguments: &str) -> Result<String> {
         self.sh(&format!("restart {arguments} 2>&1"))

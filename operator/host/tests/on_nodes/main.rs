@@ -7,6 +7,7 @@
 
 mod host;
 mod proxy;
+mod pulls;
 
 use std::time::Duration;
 
