@@ -9,6 +9,7 @@ use registry_mirror_core::{
     budget::{MaxUnavailable, Policy},
     bundle::Mode,
     compile::registry_of_image,
+    lease::LeaseTimes,
     proxy::{DirectMirror, NoProxyEntry, ProxySettings, ProxyUrl},
     registry::RegistryName,
 };
@@ -139,6 +140,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<Exit> {
         startup_taint: startup_taint.filter(|key| !key.is_empty()),
         startup_taint_deadline: Duration::from_secs(startup_taint_deadline_seconds),
         listen,
+        lease: LeaseTimes::default(),
         own_registries: own_registry.into_iter().chain(own_image).collect(),
         proxy,
     };
