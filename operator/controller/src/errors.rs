@@ -43,6 +43,9 @@ pub(crate) enum PassError {
     /// The bundle could not be packed.
     #[error("the bundle could not be packed: {0}")]
     Pack(#[from] std::io::Error),
+    /// The bundle's Secret is another one than was read.
+    #[error("the bundle's Secret was written or deleted by someone else in between; it is read again")]
+    Overtaken,
     /// It took too long.
     #[error("the API server did not answer in {0:?}")]
     TimedOut(std::time::Duration),

@@ -115,6 +115,7 @@ mod tests {
     fn mirror(uid: &str, owner: &str) -> NodeMirrorRecord {
         NodeMirrorRecord {
             uid: uid.to_owned(),
+            resource_version: "1".into(),
             generation: 1,
             owner_uid: Some(owner.to_owned()),
             approval: None,

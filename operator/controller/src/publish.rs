@@ -8,7 +8,8 @@ use std::{
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
+    core::Status,
 };
 use registry_mirror_core::{
     bundle::{BUNDLE_KEY, Bundle, pack, unpack},
@@ -131,12 +132,15 @@ impl Publisher {
         let held = hold(&mut compiled, &objects, &unreadable, predecessor, caches);
         let Compiled { bundle, verdicts } = compiled;
         let compiled = Arc::new(bundle);
+        let existed = in_force.resource_version.is_some();
         let (in_force, failure, result) = if held.is_empty() {
             match self.put(&compiled, bytes, in_force, metrics).await {
                 Ok(in_force) => {
                     self.in_force = Some(in_force);
                     (Some(Arc::clone(&compiled)), None, Ok(true))
                 }
+                // Another leader's bundle may stand there: it is read before anything is written again.
+                Err(kube::Error::Api(status)) if is_overtaken(&status, existed) => return Err(PassError::Overtaken),
                 // Whether it was written all the same is seen when the Secret is read again.
                 Err(error) => {
                     let what = format!("writing the Secret {BUNDLE_SECRET}");
@@ -166,7 +170,7 @@ impl Publisher {
             return Ok(in_force);
         }
         let size = bytes.len();
-        let resource_version = self.write(bundle, bytes, &sha256).await?;
+        let resource_version = self.write(bundle, bytes, &sha256, in_force.resource_version).await?;
         metrics.bundle_writes.inc();
         let entries = bundle.entries.len();
         tracing::info!(entries, bytes = size, sha256 = sha256.short(), "the bundle is published");
@@ -193,8 +197,15 @@ impl Publisher {
         })
     }
 
-    async fn write(&self, bundle: &Bundle, bytes: Vec<u8>, sha256: &Digest) -> Result<Option<String>, kube::Error> {
-        let object = serde_json::json!({
+    /// Writes over exactly the Secret that was read, or makes it where there was none.
+    async fn write(
+        &self,
+        bundle: &Bundle,
+        bytes: Vec<u8>,
+        sha256: &Digest,
+        over: Option<String>,
+    ) -> Result<Option<String>, kube::Error> {
+        let mut object = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {
@@ -204,10 +215,22 @@ impl Publisher {
             "type": BUNDLE_SECRET_TYPE,
             "data": {BUNDLE_KEY: ByteString(bytes)},
         });
-        let params = PatchParams::apply(field_manager::BUNDLE).force();
-        let written = self.secrets.patch(BUNDLE_SECRET, &params, &Patch::Apply(&object)).await?;
+        let written = if let Some(over) = over {
+            object["metadata"]["resourceVersion"] = over.into();
+            let params = PatchParams::apply(field_manager::BUNDLE).force();
+            self.secrets.patch(BUNDLE_SECRET, &params, &Patch::Apply(&object)).await?
+        } else {
+            let secret = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+            let params = PostParams { field_manager: Some(field_manager::BUNDLE.to_owned()), ..PostParams::default() };
+            self.secrets.create(&params, &secret).await?
+        };
         Ok(written.metadata.resource_version)
     }
+}
+
+/// Whether the Secret is not there any more as it was read.
+fn is_overtaken(status: &Status, existed: bool) -> bool {
+    status.is_conflict() || status.is_already_exists() || (existed && status.is_not_found())
 }
 
 /// The objects for whose sake the bundle must not be published.

@@ -46,9 +46,17 @@ pub(crate) struct Restarter {
 
 /// The spec that was written last to a NodeMirror.
 struct Written {
-    uid: String,
+    version: Version,
     generation: i64,
     approval: Option<Approval>,
+}
+
+/// The state of a NodeMirror that a decision is about. Nothing is written over another one: it may be of the controller
+/// that leads by now.
+#[derive(Clone)]
+struct Version {
+    uid: String,
+    resource_version: Box<str>,
 }
 
 impl Restarter {
@@ -101,9 +109,9 @@ impl Restarter {
             known_failures: &known_failures,
             now,
         };
-        let (states, uids) = self.states(caches, config, bundle, now);
+        let (states, versions) = self.states(caches, config, bundle, now);
         let decisions = decide(&states, &rules);
-        self.carry_out(&decisions, &uids, now, events, metrics).await?;
+        self.carry_out(&decisions, &versions, now, events, metrics).await?;
         Ok(decisions.wake_at)
     }
 
@@ -114,18 +122,18 @@ impl Restarter {
         config: &ControllerConfig,
         bundle: &Bundle,
         now: Timestamp,
-    ) -> (Vec<NodeState>, HashMap<String, String>) {
+    ) -> (Vec<NodeState>, HashMap<String, Version>) {
         let deadline = SignedDuration::try_from(config.startup_taint_deadline).unwrap_or(SignedDuration::MAX);
         let alive = alive_nodes(caches);
         let mut matching = Matching::new(bundle);
-        let mut uids = HashMap::new();
+        let mut versions = HashMap::new();
         let mut states = Vec::new();
         caches.nodes.with(|nodes| {
             caches.node_mirrors.with(|mirrors| {
                 self.written.retain(|name, written| {
-                    mirrors
-                        .get(name)
-                        .is_some_and(|mirror| mirror.uid == written.uid && mirror.generation < written.generation)
+                    mirrors.get(name).is_some_and(|mirror| {
+                        mirror.uid == written.version.uid && mirror.generation < written.generation
+                    })
                 });
                 for (name, node) in nodes {
                     let Some(mirror) = mirrors.get(name) else { continue };
@@ -145,7 +153,9 @@ impl Restarter {
                         }
                         (restart, _) => restart.clone(),
                     };
-                    uids.insert(name.clone(), mirror.uid.clone());
+                    let seen =
+                        || Version { uid: mirror.uid.clone(), resource_version: mirror.resource_version.clone() };
+                    versions.insert(name.clone(), newer.map_or_else(seen, |written| written.version.clone()));
                     states.push(NodeState {
                         name: name.clone(),
                         ready: node.ready,
@@ -166,19 +176,19 @@ impl Restarter {
                 self.lapsed.retain(|name, _| nodes.contains_key(name));
             });
         });
-        (states, uids)
+        (states, versions)
     }
 
     async fn carry_out(
         &mut self,
         decisions: &Decisions,
-        uids: &HashMap<String, String>,
+        versions: &HashMap<String, Version>,
         now: Timestamp,
         events: &Events,
         metrics: &Metrics,
     ) -> Result<(), PassError> {
         let Decisions { grant, withdraw, clear_requests, pause, failures, wake_at: _ } = decisions;
-        let uid = |node: &str| uids.get(node).map_or("", String::as_str);
+        let uid = |node: &str| versions.get(node).map_or("", |version| version.uid.as_str());
         // The pause goes first: a crash after it leaves approvals that the next pass withdraws.
         if let Some(pause) = pause {
             rollout::pause(&self.config_maps, pause, failures, now).await?;
@@ -191,7 +201,9 @@ impl Restarter {
             events.node(&pause.node, uid(&pause.node), true, "RolloutPaused", "Restart", note);
         }
         for (node, why) in withdraw {
-            self.write(node, uid(node), None, now).await?;
+            if !self.write(node, versions, None, now).await? {
+                continue;
+            }
             tracing::info!(node, ?why, "the approval is withdrawn");
             if *why == Withdrawal::Unused {
                 self.lapsed.insert(node.clone(), now);
@@ -201,7 +213,9 @@ impl Restarter {
         }
         for Grant { node, plan } in grant {
             let approval = Approval { plan: plan.clone(), approved_at: now };
-            self.write(node, uid(node), Some(approval), now).await?;
+            if !self.write(node, versions, Some(approval), now).await? {
+                continue;
+            }
             metrics.restarts_granted.inc();
             tracing::info!(node, plan = plan.as_str(), "the restart of containerd is granted");
             let note = format!("containerd may restart once to carry out the plan {plan}.");
@@ -209,38 +223,48 @@ impl Restarter {
         }
         // After the grants: a crash between the two leaves a request that is then void.
         for node in clear_requests {
-            self.clear_request(node, uid(node)).await?;
+            self.clear_request(node, versions).await?;
         }
         Ok(())
     }
 
+    /// Writes the approval; `false` where the NodeMirror is not what was decided about any more: the cache shows it soon.
     async fn write(
         &mut self,
         node: &str,
-        uid: &str,
+        versions: &HashMap<String, Version>,
         approval: Option<Approval>,
         now: Timestamp,
-    ) -> Result<(), PassError> {
+    ) -> Result<bool, PassError> {
+        let Some(Version { uid, resource_version }) = versions.get(node) else { return Ok(false) };
         let granted = approval
             .as_ref()
             .map(|approval| RestartApproval { plan: approval.plan.to_string(), approved_at: Time(now) });
         // A merge patch and not an apply: taking the only field of `spec` away by an apply leaves `spec: null`, which
         // the schema refuses (seen on Kubernetes 1.34). With the uid, a NodeMirror made anew is another one.
-        let patch = serde_json::json!({"metadata": {"uid": uid}, "spec": {"restartApproval": granted}});
+        let metadata = serde_json::json!({"uid": uid, "resourceVersion": resource_version});
+        let patch = serde_json::json!({"metadata": metadata, "spec": {"restartApproval": granted}});
         let params = PatchParams { field_manager: Some(field_manager::RESTARTS.to_owned()), ..PatchParams::default() };
         let what = format!("writing the approval of the NodeMirror {node}");
         let written = match self.node_mirrors.patch(node, &params, &Patch::Merge(&patch)).await {
             Ok(written) => written,
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => return Ok(()),
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => return Ok(false),
             Err(error) => return Err(PassError::api(what)(error)),
         };
         let generation = written.metadata.generation.unwrap_or_default();
-        self.written.insert(node.to_owned(), Written { uid: uid.to_owned(), generation, approval });
-        Ok(())
+        let resource_version = written.metadata.resource_version.unwrap_or_default().into();
+        let version = Version { uid: uid.clone(), resource_version };
+        self.written.insert(node.to_owned(), Written { version, generation, approval });
+        Ok(true)
     }
 
-    async fn clear_request(&mut self, node: &str, uid: &str) -> Result<(), PassError> {
-        let patch = serde_json::json!({"metadata": {"uid": uid, "annotations": {APPROVE_ANNOTATION: null}}});
+    async fn clear_request(&mut self, node: &str, versions: &HashMap<String, Version>) -> Result<(), PassError> {
+        let newer = self.written.get(node).map(|written| &written.version);
+        let Some(Version { uid, resource_version }) = newer.or(versions.get(node)) else { return Ok(()) };
+        let metadata = serde_json::json!({
+            "uid": uid, "resourceVersion": resource_version, "annotations": {APPROVE_ANNOTATION: null},
+        });
+        let patch = serde_json::json!({"metadata": metadata});
         let params = PatchParams { field_manager: Some(field_manager::RESTARTS.to_owned()), ..PatchParams::default() };
         let what = format!("taking the request off the NodeMirror {node}");
         match self.node_mirrors.patch_metadata(node, &params, &Patch::Merge(&patch)).await {

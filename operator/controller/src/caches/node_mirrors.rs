@@ -20,6 +20,7 @@ use crate::{contract::APPROVE_ANNOTATION, events::Events, signals::Lane};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NodeMirrorRecord {
     pub uid: String,
+    pub resource_version: Box<str>,
     pub generation: i64,
     /// The Node that owns it.
     pub owner_uid: Option<String>,
@@ -116,6 +117,7 @@ impl Reader {
         });
         NodeMirrorRecord {
             uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default().into(),
             generation,
             owner_uid: owner.map(|owner| owner.uid),
             approval,

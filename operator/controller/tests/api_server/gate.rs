@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::http::{Request, Uri};
+use axum::http::{Method, Request, Uri};
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
@@ -14,7 +14,7 @@ use kube::{
 use tokio::sync::watch;
 use tower::{Layer, Service};
 
-/// Holds back the requests whose path and query contain a text.
+/// Holds back the requests whose method, path and query contain each word of a text.
 #[derive(Debug, Clone)]
 pub struct Gate {
     text: Arc<watch::Sender<Option<&'static str>>>,
@@ -41,9 +41,9 @@ impl Gate {
         self.held.subscribe().wait_for(|held| *held > 0).await.expect("the gate is there");
     }
 
-    async fn pass(&self, uri: &Uri) {
-        let uri = uri.to_string();
-        let may_go = |text: &Option<&str>| text.is_none_or(|text| !uri.contains(text));
+    async fn pass(&self, method: &Method, uri: &Uri) {
+        let line = format!("{method} {uri}");
+        let may_go = |text: &Option<&str>| text.is_none_or(|text| !text.split(' ').all(|word| line.contains(word)));
         if may_go(&self.text.borrow()) {
             return;
         }
@@ -97,11 +97,11 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (gate, uri) = (self.gate.clone(), request.uri().clone());
+        let (gate, method, uri) = (self.gate.clone(), request.method().clone(), request.uri().clone());
         // Nothing is sent before it is awaited.
         let answer = self.inner.call(request);
         Box::pin(async move {
-            gate.pass(&uri).await;
+            gate.pass(&method, &uri).await;
             answer.await
         })
     }

@@ -13,6 +13,7 @@
 
 mod bundle;
 mod cluster;
+mod fencing;
 mod gate;
 mod leadership;
 mod lost_bundle;
