@@ -63,6 +63,9 @@ pub mod reason {
     pub const RESTART_FAILED: &str = "RestartFailed";
     /// NodeMirror: it cannot be done safely on this host; the message says why.
     pub const UNSUPPORTED: &str = "Unsupported";
+    /// NodeMirror: a restart of containerd is due, and somebody else has changed its configuration or its unit since it
+    /// started: a restart would bring that into force too. The message names the files.
+    pub const CHANGED_SINCE_START: &str = "ChangedSinceStart";
     /// NodeMirror: containerd's configuration cannot be read and was left as it is; the message names file and line. The
     /// roll-out of restarts is paused: what broke the file here may have broken it elsewhere.
     pub const CONFIG_BROKEN: &str = "ConfigBroken";

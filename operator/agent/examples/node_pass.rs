@@ -1,17 +1,17 @@
 //! Passes over one host without a cluster, as the agent makes them: for tests on real nodes.
 //!
-//! `node_pass [--pod-uid UID] [--stay] [--leave person|files|nobody] [REGISTRY=URL]...`
+//! `node_pass [--pod-uid UID] [--stay] [--leave person|files|nobody] [--restore] [REGISTRY=URL]...`
 //!
 //! `--leave` says who lets containerd restart: the caller (unless it is said otherwise), nobody, so that the plan waits,
 //! or nobody because the files shall only stand ready for its next start. Says what each pass found, a line for each fact; with `--stay` it goes on until it is killed, and looks again every
-//! second and when something changes.
+//! second and when something changes. `--restore` puts the host back, as an uninstall does.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use kube::{Client, Config};
 use registry_mirror_agent::{
-    ClusterApproval, Facts, Leave, Metrics,
+    ClusterApproval, Facts, Leave, Metrics, Verdict,
     node::{Node, NodeSettings},
 };
 use registry_mirror_core::bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream};
@@ -21,17 +21,18 @@ use registry_mirror_host::restart::READY_LIMIT;
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut settings = NodeSettings { host_root: PathBuf::from("/"), pod_uid: None, ready_limit: READY_LIMIT };
-    let (mut stay, mut leave, mut entries) = (false, Leave::Person, Vec::new());
+    let (mut stay, mut leave, mut mode, mut entries) = (false, Leave::Person, Mode::Enforce, Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--pod-uid" => settings.pod_uid = arguments.next(),
             "--stay" => stay = true,
             "--leave" => leave = leave_of(&arguments.next().context("write whose leave")?)?,
+            "--restore" => mode = Mode::Restore,
             mirror => entries.push(entry(mirror)?),
         }
     }
-    let slice = Bundle { schema: SCHEMA, mode: Mode::Enforce, entries, blobs: BTreeMap::new(), proxy: None };
+    let slice = Bundle { schema: SCHEMA, mode, entries, blobs: BTreeMap::new(), proxy: None };
     let mut node = Node::open(settings)?;
     let metrics = Metrics::new();
     let mut watch = node.watch_for_drift(Duration::from_secs(1));
@@ -90,8 +91,15 @@ fn entry(text: &str) -> Result<Entry> {
     })
 }
 
+fn verdict(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Failed(failure, why) => format!("{failure:?}: {why}"),
+        other => format!("{other:?}"),
+    }
+}
+
 fn words(facts: &Facts) -> String {
-    let mut lines = vec![format!("verdict {:?}", facts.verdict), format!("effective {:?}", facts.effective)];
+    let mut lines = vec![format!("verdict {}", verdict(&facts.verdict)), format!("effective {:?}", facts.effective)];
     if let Some(containerd) = &facts.containerd {
         lines.push(format!("containerd {} {}", containerd.version, containerd.config_file));
         lines.push(format!("distribution {}: {}", containerd.distribution, containerd.evidence));

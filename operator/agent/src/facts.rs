@@ -45,6 +45,8 @@ pub enum ProxyFacts {
     Waits(String),
     /// It cannot be set here; why, and what to do instead.
     Unsupported(String),
+    /// It waits for somebody else's restart; why.
+    HeldBack(String),
 }
 
 /// So many changes by others are told; more would hide who makes them.
@@ -121,6 +123,8 @@ pub enum Failure {
     Restart,
     /// It cannot be done safely here.
     Unsupported,
+    /// A restart is due and would bring somebody else's change into force.
+    ChangedSinceStart,
     /// containerd's configuration cannot be read, by us or by its next start.
     ConfigBroken,
     /// A file could not be written.

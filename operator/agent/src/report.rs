@@ -124,6 +124,7 @@ const fn reason_of(verdict: &Verdict) -> &'static str {
         Verdict::Failed(failure, _) => match failure {
             Failure::Restart => reason::RESTART_FAILED,
             Failure::Unsupported => reason::UNSUPPORTED,
+            Failure::ChangedSinceStart => reason::CHANGED_SINCE_START,
             Failure::ConfigBroken => reason::CONFIG_BROKEN,
             Failure::Apply => reason::APPLY_FAILED,
             Failure::Contested => reason::CONTESTED,
@@ -177,6 +178,7 @@ fn proxy_in_force(facts: &ProxyFacts) -> Said {
         ProxyFacts::InForce(notes) => said("True", "InForce", notes.join(" ")),
         ProxyFacts::Waits(why) => said("False", reason::RESTART_PENDING, why.clone()),
         ProxyFacts::Unsupported(why) => said("False", reason::UNSUPPORTED, why.clone()),
+        ProxyFacts::HeldBack(why) => said("False", reason::CHANGED_SINCE_START, why.clone()),
     }
 }
 

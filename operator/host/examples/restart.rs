@@ -17,7 +17,7 @@ use std::{path::Path, process::ExitCode};
 use registry_mirror_core::{
     config_toml::{self, Need},
     observed::Supervisor,
-    plan::{PlanHash, plan_proxy, proxy::DropInChange},
+    plan::{PlanHash, plan_proxy, proxy::DropInChange, since_start::unread},
     proxy::ProxySettings,
 };
 use registry_mirror_host::{
@@ -26,6 +26,7 @@ use registry_mirror_host::{
     proof::{prove, pull_by_any_way},
     restart::{self, Approval, ApprovalError, Change, DropIn, READY_LIMIT, Replacement, Request, Restarter},
     root::HostRoot,
+    since_start,
     state::StateDir,
     systemd::Systemd,
 };
@@ -145,7 +146,17 @@ async fn run() -> Result<(), Error> {
             let plan: PlanHash = serde_json::from_value("0123456789abcdef".into())?;
             let main_config = observed.config_file.clone();
             let change = Change { config: replaced, drop_in, variables };
-            let request = Request { unit, version, main_config, change, certs_d, plan, ready_limit: READY_LIMIT };
+            // As the agent does before it edits.
+            let start = live.unit.as_ref().and_then(since_start::start).ok_or("containerd's start is not known")?;
+            let state = live.unit.as_ref().ok_or("no unit")?;
+            let files = since_start::files(&root, state, config)?;
+            let (_, known) = unread(&files, &start, since_start::remembered(&root).as_ref());
+            since_start::remember(&root, &known)?;
+            if let Some(Replacement { file, after, .. }) = &change.config {
+                since_start::note(&root, file, Some(after))?;
+            }
+            let (known, ready_limit) = (Some(known), READY_LIMIT);
+            let request = Request { unit, version, main_config, change, certs_d, plan, ready_limit, known };
             println!("{:?}", restarter.run(&request, &approval).await?);
         }
         _ => {

@@ -16,6 +16,7 @@ pub mod proof;
 pub mod restart;
 pub mod root;
 pub mod shared;
+pub mod since_start;
 pub mod state;
 pub mod systemd;
 pub mod watch;

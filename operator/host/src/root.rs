@@ -83,6 +83,8 @@ pub struct Stat {
     pub len: u64,
     /// When the content last changed, by the host's clock.
     pub modified: Timestamp,
+    /// When the inode last changed in any way, a rename included; nobody but the kernel sets it.
+    pub changed: Timestamp,
 }
 
 impl HostRoot {
@@ -378,15 +380,16 @@ pub(crate) fn kind_of(file_type: FileType) -> Kind {
 
 pub(crate) fn stat_of(file: &OwnedFd) -> Result<Stat, Errno> {
     let stat = rustix::fs::fstat(file)?;
-    let nanoseconds = i32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    // outside the years -9999 to 9999 the time says nothing anyway
+    let time = |seconds, nanoseconds| Timestamp::new(seconds, nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH);
     Ok(Stat {
         kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
         len: u64::try_from(stat.st_size).unwrap_or(0),
-        // outside the years -9999 to 9999 the time says nothing anyway
-        modified: Timestamp::new(stat.st_mtime, nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH),
+        modified: time(stat.st_mtime, i32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        changed: time(stat.st_ctime, i32::try_from(stat.st_ctime_nsec).unwrap_or(0)),
     })
 }
 

@@ -24,5 +24,5 @@ pub use pulls::{Pulls, during};
 pub use stage::{Scenario, play};
 pub use status::{Condition, condition};
 pub use testbed::wait::until;
-pub use traps::{FAULT_FILE, Trap};
+pub use traps::{FAULT_FILE, Trap, restart_with_its_files};
 pub use witness::{Restart, Task, Witness, insertion};

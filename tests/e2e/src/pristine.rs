@@ -7,7 +7,7 @@ use testbed::Node;
 
 use crate::{
     cluster::{CERTS_D, CONFIG_TOML, cri_ready},
-    traps::Trap,
+    traps::{Trap, restart_with_its_files},
     until,
 };
 
@@ -52,7 +52,7 @@ impl Pristine {
         if node.read(CONFIG_TOML).ok().as_ref() != Some(&self.config) {
             node.write(CONFIG_TOML, &self.config)?;
             node.run(["chmod", "0644", CONFIG_TOML])?;
-            node.sh("systemctl reset-failed containerd.service; systemctl restart containerd.service")?;
+            restart_with_its_files(node)?;
         }
         until(&format!("containerd's CRI on {}", node.name()), Duration::from_secs(60), || {
             Ok(cri_ready(node)?.then_some(()))

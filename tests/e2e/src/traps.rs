@@ -1,9 +1,14 @@
 //! Ways to make a node's one restart go wrong for real, and to undo them.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use testbed::Node;
 
-use crate::cluster::CONFIG_TOML;
+use crate::{
+    cluster::{CONFIG_TOML, cri_ready},
+    until,
+};
 
 /// Holds the name of the point at which the agent ends itself (`operator/host/src/fault.rs`).
 pub const FAULT_FILE: &str = "/run/registry-mirror-fault";
@@ -21,7 +26,8 @@ pub enum Trap {
 }
 
 impl Trap {
-    /// Sets it. The time-outs of the unit are shortened, because the guard waits for them.
+    /// Sets it, in force: containerd is restarted, and the trap springs at a later start. The time-outs of the unit are
+    /// shortened, because the guard waits for them.
     ///
     /// # Errors
     /// When the node cannot be written or systemd refuses.
@@ -45,19 +51,33 @@ impl Trap {
             let (version, rest) = config.split_once('\n').unwrap_or((&config, ""));
             node.write(CONFIG_TOML, format!("{version}\nimports = [\"/etc/containerd/e2e-conf.d/*.toml\"]\n{rest}"))?;
         }
-        node.run(["systemctl", "daemon-reload"]).map(|_| ())
+        restart_with_its_files(node)
     }
 
-    /// Takes away whatever trap is set. The config.toml that a trap changed is not put back here.
+    /// Takes away whatever trap is set, and restarts containerd without it. The config.toml that a trap changed is not
+    /// put back here.
     ///
     /// # Errors
     /// When systemd refuses.
     pub fn clear(node: &Node) -> Result<()> {
+        let was_set = node.exists(DROP_IN);
         node.sh(&format!(
             "rm -rf {DROP_IN} {FAULT_FILE} /etc/containerd/e2e-conf.d /etc/containerd/e2e-broken
-             rmdir /etc/systemd/system/containerd.service.d 2>/dev/null
-             systemctl daemon-reload"
-        ))
-        .map(|_| ())
+             rmdir /etc/systemd/system/containerd.service.d 2>/dev/null || true"
+        ))?;
+        if was_set { restart_with_its_files(node) } else { Ok(()) }
     }
+}
+
+/// Restarts containerd by hand, as whoever changed its files should.
+///
+/// # Errors
+/// When systemd refuses, or containerd does not come up.
+pub fn restart_with_its_files(node: &Node) -> Result<()> {
+    node.sh(
+        "systemctl daemon-reload; systemctl reset-failed containerd.service; systemctl restart containerd.service",
+    )?;
+    until(&format!("containerd's CRI on {}", node.name()), Duration::from_secs(60), || {
+        Ok(cri_ready(node)?.then_some(()))
+    })
 }

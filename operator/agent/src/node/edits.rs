@@ -16,6 +16,7 @@ use registry_mirror_host::{
     file_error::FileError,
     restart::{Edited, Replacement},
     root::HostRoot,
+    since_start,
     state::{ConfigEdit, StateDir},
 };
 
@@ -34,6 +35,7 @@ pub(super) fn note(
 ) -> Result<(), FileError> {
     let Replacement { file, before, after, undo } = replacement;
     let root = state.writer().root();
+    since_start::note(root, file, Some(after))?;
     let file = root.resolve(file)?.unwrap_or_else(|| file.clone());
     let mut edits = recorded(state)?;
     let now = Timestamp::now();

@@ -10,6 +10,7 @@ use registry_mirror_core::{
         ConfigPlan, ProxyPlan, plan_config,
         proxy::{ObservedProxy, restart_hash},
         rewrites::{self, OwnEdit, Rewrite, is_in_question},
+        since_start::{ChangedSinceStart, KnownContents, unread},
     },
 };
 use registry_mirror_crds::{PlanChange, PlanKind};
@@ -18,7 +19,8 @@ use registry_mirror_host::{
     files::HostWriter,
     observe::{self, Live, ObserveError},
     root::HostRoot,
-    systemd::Systemd,
+    since_start,
+    systemd::{Systemd, UnitState},
 };
 
 use super::proofs::Proofs;
@@ -31,8 +33,12 @@ pub struct Look {
     pub containerd: ContainerdFacts,
     /// containerd's release.
     pub version: registry_mirror_core::containerd::Version,
-    /// What its configuration needs.
+    /// What its configuration needs, whether a restart is safe or not.
     pub plan: ConfigPlan,
+    /// Why a restart of ours is not safe.
+    pub held: Option<ChangedSinceStart>,
+    /// What is known of the files that it reads at a start alone.
+    pub known: Option<KnownContents>,
     /// Whether its configuration can be read at all.
     pub config_readable: bool,
     /// Its unit, where systemd runs it and a restart is possible.
@@ -77,9 +83,21 @@ pub async fn look(
     let live = observe::live(root, systemd, pod_uid).await?;
     let proxy = observe::proxy::observe(root, &live)?;
     let Live { mut observed, cri, socket: _, unit: unit_state, process: _ } = live;
+    let (mut held, known) = since(root, unit_state.as_ref(), &observed)?;
+    if let (Asking::Allowed, Some(known)) = (asking, &known)
+        && let Err(error) = since_start::remember(root, known)
+    {
+        tracing::warn!("what containerd has read of its files could not be remembered: {error}");
+    }
     let date = today();
     let mut plan = plan_config(&observed, &date);
     proofs.of_start(unit_state.as_ref().and_then(|unit| unit.invocation.clone()));
+    if let (Asking::Forbidden, Some(ours)) = (asking, ours)
+        && is_in_question(&plan, ours)
+    {
+        // While the daemon reads the directory our key goes back without a restart, and only the proof could tell.
+        held = None;
+    }
     let (mut rewrite, mut as_written) = (Rewrite::None, None);
     if let (Asking::Allowed, Some(ours)) = (asking, ours)
         && is_in_question(&plan, ours)
@@ -127,6 +145,8 @@ pub async fn look(
         containerd: facts,
         version: containerd,
         plan,
+        held,
+        known,
         config_readable,
         unit,
         config_file,
@@ -136,6 +156,29 @@ pub async fn look(
         rewrite,
         as_written,
     })
+}
+
+/// What somebody else has changed since the daemon's start, and what is known of its files from now on; nothing where
+/// the start or the configuration cannot be read.
+fn since(
+    root: &HostRoot,
+    unit: Option<&UnitState>,
+    observed: &Observed,
+) -> Result<(Option<ChangedSinceStart>, Option<KnownContents>), ObserveError> {
+    let start = unit.and_then(since_start::start);
+    let (Some(unit), Some(start), Ok(config)) = (unit, start, &observed.config) else { return Ok((None, None)) };
+    let files = since_start::files(root, unit, config)?;
+    let (unread, known) = unread(&files, &start, since_start::remembered(root).as_ref());
+    Ok((ChangedSinceStart::of(&start.unit, unread), Some(known)))
+}
+
+/// Who restarts containerd, where it must.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartBy {
+    /// The operator.
+    Us,
+    /// Somebody else: the files are put in place alone.
+    Others,
 }
 
 /// The date that a migration writes into its comments, in UTC.
@@ -156,10 +199,19 @@ impl Look {
         }
     }
 
+    /// The plan as it can be carried out by whoever restarts containerd.
+    #[must_use]
+    pub fn plan_for(&self, restart: RestartBy) -> ConfigPlan {
+        match (&self.held, restart) {
+            (Some(held), RestartBy::Us) => held.hold_back(self.plan.clone()),
+            (None, _) | (_, RestartBy::Others) => self.plan.clone(),
+        }
+    }
+
     /// For status: the plan.
     #[must_use]
-    pub fn plan_facts(&self, proxy: &ProxyPlan) -> PlanFacts {
-        plan_facts(&self.plan, proxy)
+    pub fn plan_facts(&self, restart: RestartBy, proxy: &ProxyPlan) -> PlanFacts {
+        plan_facts(&self.plan_for(restart), proxy)
     }
 }
 

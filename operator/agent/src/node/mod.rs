@@ -53,7 +53,7 @@ use self::{
     shared::{Role, forbids_migration, stand_by},
 };
 pub use self::{
-    look::plan_facts,
+    look::{RestartBy, plan_facts},
     offline::Offline,
     preview::{Preview, Step, What},
     restore::{Depth, Restored},
@@ -270,7 +270,7 @@ impl Node {
             Ok(look) => {
                 facts.containerd = Some(look.containerd.clone());
                 let proxy = proxy::plan(look, slice);
-                facts.plan = Some(look.plan_facts(&proxy));
+                facts.plan = Some(look.plan_facts(RestartBy::Us, &proxy));
                 facts.proxy = proxy::facts(&proxy, slice.proxy.as_ref());
                 facts.effective = look.effective();
                 facts.registries = files::not_applied(slice, "mode is DryRun");
@@ -299,7 +299,7 @@ impl Node {
             && let Err(why) = self.look_now(Asking::Allowed).await
         {
             self.share = None;
-            facts.verdict = Failure::Observe.because(why);
+            facts.verdict = self.unobserved(why);
             facts.registries = files::not_applied(slice, "containerd could not be looked at");
             return;
         }
@@ -320,22 +320,12 @@ impl Node {
             Leave::Person | Leave::FilesOnly => ProxyPlan::Nothing { notes: Vec::new() },
         };
         facts.containerd = Some(look.containerd.clone());
-        facts.plan = Some(look.plan_facts(&proxy));
+        let restart_by = restart_by(leave);
+        facts.plan = Some(look.plan_facts(restart_by, &proxy));
         facts.proxy = proxy::facts(&proxy, slice.proxy.as_ref().filter(|_| matches!(leave, Leave::Cluster(_))));
         facts.effective = look.effective();
-        let forbidden = match &look.plan {
-            ConfigPlan::Unsupported { reason } => {
-                let failure = if look.config_readable { Failure::Unsupported } else { Failure::ConfigBroken };
-                Some((failure, reason.clone()))
-            }
-            plan @ (ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } | ConfigPlan::Migrate { .. }) => {
-                match forbids_migration(&self.root, plan) {
-                    Ok(why) => why.map(|why| (Failure::Unsupported, why)),
-                    Err(error) => Some((Failure::Observe, error.to_string())),
-                }
-            }
-        };
-        if let Some((failure, why)) = forbidden {
+        let config_is_due = look.plan.needs_restart() && !slice.entries.is_empty();
+        if let Some((failure, why)) = self.forbidden(look, config_is_due, restart_by) {
             facts.registries = files::not_applied(slice, &why);
             facts.verdict = failure.because(why);
             self.share = None;
@@ -345,7 +335,6 @@ impl Node {
         let (config_file, directory) = self.places();
         let writer = place::writer_for(&self.root, &config_file, look.plan.edit(), &directory);
         let environment = look.proxy.running.clone().unwrap_or_default();
-        let config_is_due = look.plan.needs_restart() && !slice.entries.is_empty();
         let role = match self.role(&writer, &directory, version) {
             Ok(role) => role,
             Err(error) => {
@@ -398,8 +387,26 @@ impl Node {
         if facts.verdict == Verdict::Ready && !away.is_empty() {
             facts.verdict = Failure::Contested.because(away.join("; "));
         }
+        self.forget_failure_once_in_force(facts);
         if let (Verdict::Ready, Role::StandBy(record)) = (&facts.verdict, &role) {
             facts.verdict = Verdict::Shared(shared::sentence(record.as_ref(), &directory));
+        }
+    }
+
+    /// Why nothing may be done to this host.
+    fn forbidden(&self, look: &Look, config_is_due: bool, restart_by: RestartBy) -> Option<(Failure, String)> {
+        match (&look.plan, look.plan_for(restart_by)) {
+            (ConfigPlan::Unsupported { reason }, _) => {
+                let failure = if look.config_readable { Failure::Unsupported } else { Failure::ConfigBroken };
+                Some((failure, reason.clone()))
+            }
+            (_, ConfigPlan::Unsupported { reason }) if config_is_due => Some((Failure::ChangedSinceStart, reason)),
+            (plan @ (ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } | ConfigPlan::Migrate { .. }), _) => {
+                match forbids_migration(&self.root, plan) {
+                    Ok(why) => why.map(|why| (Failure::Unsupported, why)),
+                    Err(error) => Some((Failure::Observe, error.to_string())),
+                }
+            }
         }
     }
 
@@ -452,6 +459,14 @@ impl Node {
         self.drift.push(DriftFacts { path: path.display().to_string(), at, what });
         let surplus = self.drift.len().saturating_sub(DRIFT_KEPT);
         self.drift.drain(..surplus);
+    }
+}
+
+/// Who restarts containerd with this leave.
+const fn restart_by(leave: &Leave) -> RestartBy {
+    match leave {
+        Leave::FilesOnly => RestartBy::Others,
+        Leave::Person | Leave::Cluster(_) => RestartBy::Us,
     }
 }
 

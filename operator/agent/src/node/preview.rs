@@ -22,7 +22,7 @@ use registry_mirror_host::{
 };
 
 use super::{
-    Asking, Node, Offline,
+    Asking, Node, Offline, RestartBy,
     files::{Applied, Target, Ways, plan_only},
     migrate::carried,
     shared::{self, Role, forbids_migration, role_now, stand_by},
@@ -110,12 +110,12 @@ impl Node {
     ///
     /// # Errors
     /// A sentence, where no containerd answers or the host cannot be read.
-    pub async fn preview(&mut self, slice: Option<&Bundle>) -> Result<Preview, String> {
+    pub async fn preview(&mut self, slice: Option<&Bundle>, restart_by: RestartBy) -> Result<Preview, String> {
         let root = self.root.clone();
         let health = self.health.clone();
         let cluster = self.remembered();
         let look = self.look_now(Asking::Forbidden).await?;
-        let (containerd, version, plan) = (look.containerd.clone(), look.version, look.plan.clone());
+        let (containerd, version, plan) = (look.containerd.clone(), look.version, look.plan_for(restart_by));
         let environment = look.proxy.running.clone().unwrap_or_default();
         let proxy =
             cluster.map_or(ProxyPlan::Nothing { notes: Vec::new() }, |cluster| super::proxy::plan(look, &cluster));

@@ -25,7 +25,15 @@ pub(super) fn plan(look: &Look, slice: &Bundle) -> ProxyPlan {
     let is_left_alone = slice.entries.is_empty() && (slice.proxy.is_some() || look.plan.needs_restart());
     match is_left_alone || look.plan.directory().is_none() {
         true => ProxyPlan::Nothing { notes: Vec::new() },
-        false => plan_proxy(&look.proxy, slice.proxy.as_ref()),
+        false => safely(look, plan_proxy(&look.proxy, slice.proxy.as_ref())),
+    }
+}
+
+/// The plan, unless its restart would bring somebody else's change into force.
+pub(super) fn safely(look: &Look, plan: ProxyPlan) -> ProxyPlan {
+    match &look.held {
+        Some(held) => held.hold_back_proxy(plan),
+        None => plan,
     }
 }
 
@@ -33,6 +41,7 @@ pub(super) fn plan(look: &Look, slice: &Bundle) -> ProxyPlan {
 pub(super) fn facts(plan: &ProxyPlan, wanted: Option<&ProxySettings>) -> Option<ProxyFacts> {
     match plan {
         ProxyPlan::Unsupported { reason } => Some(ProxyFacts::Unsupported(reason.clone())),
+        ProxyPlan::HeldBack { reason } => Some(ProxyFacts::HeldBack(reason.clone())),
         ProxyPlan::Change(DropInChange { restart: true, reason, .. }) | ProxyPlan::Restart { reason, .. } => {
             Some(ProxyFacts::Waits(reason.clone()))
         }

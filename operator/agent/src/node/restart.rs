@@ -17,10 +17,14 @@ use registry_mirror_host::{
     state::{BegunRestart, FailedPlan, ProvedRestart, Restarts, StateDir},
 };
 
-use super::{Node, edits, look::restart_reason, place, proxy};
+use super::{
+    Node, edits,
+    look::{RestartBy, restart_reason},
+    place, proxy,
+};
 use crate::{
     approval::Leave,
-    facts::{Facts, Failure, Verdict},
+    facts::{Effective, Facts, Failure, ProxyFacts, Verdict},
     metrics::Metrics,
 };
 
@@ -109,7 +113,7 @@ impl Node {
             return Ok(Outcome::Refused { why: error.to_string() });
         }
         let mut restarts = self.restarts();
-        let plan_facts = look.plan_facts(&due.proxy);
+        let plan_facts = look.plan_facts(RestartBy::Us, &due.proxy);
         restarts.begun = Some(BegunRestart { plan: request.plan.as_str().to_owned(), change: plan_facts.change });
         if let Err(error) = self.state().and_then(|state| state.save_restarts(&restarts)) {
             return Ok(Outcome::Refused { why: error.to_string() });
@@ -139,10 +143,10 @@ impl Node {
                 if let Ok(look) = self.look_now(super::Asking::Allowed).await {
                     facts.containerd = Some(look.containerd.clone());
                     let proxy = match due.proxy.needs_restart() {
-                        true => plan_proxy(&look.proxy, due.wanted.as_ref()),
+                        true => proxy::safely(look, plan_proxy(&look.proxy, due.wanted.as_ref())),
                         false => due.proxy.clone(),
                     };
-                    facts.plan = Some(look.plan_facts(&proxy));
+                    facts.plan = Some(look.plan_facts(RestartBy::Us, &proxy));
                     facts.proxy = proxy::facts(&proxy, due.wanted.as_ref());
                     facts.effective = look.effective();
                 }
@@ -213,6 +217,32 @@ impl Node {
         }
     }
 
+    /// What a node says whose containerd cannot be looked at: a restart that failed is told as long as nothing says that
+    /// it is over, for what it left behind may be why.
+    pub(super) fn unobserved(&self, why: String) -> Verdict {
+        match self.restarts().failed {
+            Some(failed) => Failure::Restart.because(format!("{}; now {why}", failed.why)),
+            None => Failure::Observe.because(why),
+        }
+    }
+
+    /// A restart that failed is over once the daemon reads the directory and nothing waits for another one.
+    pub(super) fn forget_failure_once_in_force(&self, facts: &Facts) {
+        let waits = facts.plan.as_ref().is_none_or(|plan| plan.restart)
+            || !matches!(facts.proxy, None | Some(ProxyFacts::InForce(_)));
+        if waits || facts.verdict != Verdict::Ready || facts.effective != Effective::Yes {
+            return;
+        }
+        let restarts = self.restarts();
+        if restarts.failed.is_none() {
+            return;
+        }
+        let without = Restarts { failed: None, ..restarts };
+        if let Err(error) = self.state().and_then(|state| state.save_restarts(&without)) {
+            tracing::warn!("that the failed restart is over could not be written down: {error}");
+        }
+    }
+
     pub(super) fn restarts(&self) -> Restarts {
         match self.state().and_then(|state| state.restarts()) {
             Ok(loaded) => loaded.value.unwrap_or_default(),
@@ -246,7 +276,10 @@ fn request(look: &super::Look, due: &Due, ready_limit: Duration) -> Option<Reque
             (Some(DropIn { file, before, after }), variables.clone())
         }
         ProxyPlan::Restart { variables, .. } => (None, variables.clone()),
-        ProxyPlan::Change(_) | ProxyPlan::Nothing { .. } | ProxyPlan::Unsupported { .. } => (None, Vec::new()),
+        ProxyPlan::Change(_)
+        | ProxyPlan::Nothing { .. }
+        | ProxyPlan::Unsupported { .. }
+        | ProxyPlan::HeldBack { .. } => (None, Vec::new()),
     };
     let edit = look.plan.edit().filter(|_| *config);
     Some(Request {
@@ -257,5 +290,6 @@ fn request(look: &super::Look, due: &Due, ready_limit: Duration) -> Option<Reque
         certs_d: look.plan.directory()?.to_owned(),
         plan: restart_hash(&look.plan, proxy),
         ready_limit,
+        known: look.known.clone(),
     })
 }

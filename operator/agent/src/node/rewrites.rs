@@ -74,6 +74,7 @@ impl Node {
             certs_d: directory.to_owned(),
             plan: plan.hash(),
             ready_limit: self.ready_limit,
+            known: look.known.clone(),
         };
         let writer = writer_for(&self.root, &look.config_file, Some(edit), directory);
         let sentence = |error: registry_mirror_host::file_error::FileError| error.to_string();

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, io::Write, path::PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use registry_mirror_agent::{Effective, Facts, Leave, Metrics, Verdict, node::Preview};
+use registry_mirror_agent::{
+    Effective, Facts, Leave, Metrics, Verdict,
+    node::{Preview, RestartBy},
+};
 use registry_mirror_core::{bundle::Bundle, registry::RegistryName};
 use serde::Serialize;
 
@@ -90,7 +93,8 @@ pub async fn run(args: ApplyArgs, out: &mut impl Write) -> anyhow::Result<Exit> 
     let ApplyArgs { host, objects, no_restart, output } = args;
     let slice = slice_of(&objects)?;
     let mut host = host.open().await?;
-    let before = host.preview(Some(&slice)).await?;
+    let restart_by = if no_restart { RestartBy::Others } else { RestartBy::Us };
+    let before = host.preview(Some(&slice), restart_by).await?;
     let metrics = Metrics::new();
     let facts = match &mut host {
         Host::Offline(offline) => offline.apply(&slice),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use registry_mirror_agent::node::{Node, NodeSettings, Offline, Preview};
+use registry_mirror_agent::node::{Node, NodeSettings, Offline, Preview, RestartBy};
 use registry_mirror_core::{bundle::Bundle, containerd::Version};
 use registry_mirror_host::restart::READY_LIMIT;
 
@@ -80,9 +80,9 @@ impl Host {
     ///
     /// # Errors
     /// A sentence.
-    pub async fn preview(&mut self, slice: Option<&Bundle>) -> anyhow::Result<Preview> {
+    pub async fn preview(&mut self, slice: Option<&Bundle>, restart_by: RestartBy) -> anyhow::Result<Preview> {
         let preview = match self {
-            Self::Live(node) => node.preview(slice).await,
+            Self::Live(node) => node.preview(slice, restart_by).await,
             Self::Offline(offline) => offline.preview(slice),
         };
         preview.map_err(anyhow::Error::msg)

@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use registry_mirror_agent::node::{Preview, plan_facts};
+use registry_mirror_agent::node::{Preview, RestartBy, plan_facts};
 use registry_mirror_core::{
     bundle::Bundle,
     plan::{ProxyPlan, proxy::DropInChange},
@@ -106,7 +106,7 @@ pub async fn run(args: PlanArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
     };
     let mine = if objects.files.is_empty() { None } else { Some(slice_of(&objects)?) };
     let mut host = which.open().await?;
-    let preview = host.preview(mine.as_ref()).await?;
+    let preview = host.preview(mine.as_ref(), RestartBy::Us).await?;
     output.write(&as_data(&preview), out, |out| table(&preview, secrets, out))?;
     Ok(if has_changes(&preview) { Exit::ChangesFound } else { Exit::Done })
 }
@@ -168,7 +168,7 @@ fn proxy(plan: &ProxyPlan) -> Option<Proxy> {
         ProxyPlan::Change(DropInChange { after: Some(_), .. }) => "write",
         ProxyPlan::Change(DropInChange { after: None, .. }) => "remove",
         ProxyPlan::Restart { .. } => "restart",
-        ProxyPlan::Unsupported { .. } => "none",
+        ProxyPlan::Unsupported { .. } | ProxyPlan::HeldBack { .. } => "none",
     };
     Some(Proxy {
         action,

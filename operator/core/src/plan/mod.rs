@@ -10,6 +10,7 @@ pub mod proxy;
 pub mod put_backs;
 pub mod rewrites;
 pub mod shared;
+pub mod since_start;
 
 pub use config::{ConfigPlan, PlanHash, plan_config};
 pub use proxy::{ProxyPlan, plan_proxy};

@@ -74,6 +74,11 @@ pub enum ProxyPlan {
         /// Why, and what to do instead, in a sentence.
         reason: String,
     },
+    /// It waits for somebody else's restart: something has changed since the daemon's start.
+    HeldBack {
+        /// What, and what to do, in a sentence.
+        reason: String,
+    },
 }
 
 /// A change of the drop-in.
@@ -291,7 +296,7 @@ impl ProxyPlan {
         match self {
             Self::Change(change) => change.restart,
             Self::Restart { .. } => true,
-            Self::Nothing { .. } | Self::Unsupported { .. } => false,
+            Self::Nothing { .. } | Self::Unsupported { .. } | Self::HeldBack { .. } => false,
         }
     }
 
@@ -299,9 +304,10 @@ impl ProxyPlan {
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Change(DropInChange { reason, .. }) | Self::Restart { reason, .. } | Self::Unsupported { reason } => {
-                Some(reason)
-            }
+            Self::Change(DropInChange { reason, .. })
+            | Self::Restart { reason, .. }
+            | Self::Unsupported { reason }
+            | Self::HeldBack { reason } => Some(reason),
             Self::Nothing { .. } => None,
         }
     }
@@ -311,7 +317,7 @@ impl ProxyPlan {
     pub fn notes(&self) -> &[String] {
         match self {
             Self::Nothing { notes } | Self::Change(DropInChange { notes, .. }) => notes,
-            Self::Restart { .. } | Self::Unsupported { .. } => &[],
+            Self::Restart { .. } | Self::Unsupported { .. } | Self::HeldBack { .. } => &[],
         }
     }
 
@@ -320,7 +326,7 @@ impl ProxyPlan {
     pub const fn change(&self) -> Option<&DropInChange> {
         match self {
             Self::Change(change) => Some(change),
-            Self::Nothing { .. } | Self::Restart { .. } | Self::Unsupported { .. } => None,
+            Self::Nothing { .. } | Self::Restart { .. } | Self::Unsupported { .. } | Self::HeldBack { .. } => None,
         }
     }
 }
@@ -339,7 +345,10 @@ pub fn restart_hash(config: &ConfigPlan, proxy: &ProxyPlan) -> PlanHash {
                 variables.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]).collect();
             config.hash_with(&[&[b"proxy restart".as_slice()], &*variables].concat())
         }
-        ProxyPlan::Change(_) | ProxyPlan::Nothing { .. } | ProxyPlan::Unsupported { .. } => config.hash(),
+        ProxyPlan::Change(_)
+        | ProxyPlan::Nothing { .. }
+        | ProxyPlan::Unsupported { .. }
+        | ProxyPlan::HeldBack { .. } => config.hash(),
     }
 }
 

@@ -73,6 +73,7 @@ pub enum Health {
 const FAILURES: [&str; 8] = [
     reason::RESTART_FAILED,
     reason::UNSUPPORTED,
+    reason::CHANGED_SINCE_START,
     reason::CONFIG_BROKEN,
     reason::APPLY_FAILED,
     reason::CONTESTED,

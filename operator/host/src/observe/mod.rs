@@ -265,6 +265,8 @@ mod tests {
             invocation: None,
             automatic_restarts: 0,
             started_at: None,
+            started_monotonic: None,
+            needs_reload: false,
             start_timeout: None,
             stop_timeout: None,
             load: "loaded".to_owned(),

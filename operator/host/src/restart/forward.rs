@@ -125,7 +125,11 @@ impl Restarter<'_> {
             return self.give_up(&record, Outcome::Refused { why: error.to_string() });
         }
         // The last moment at which somebody else's edit can still be respected.
-        if let Some(file) = self.changed_meanwhile(changes)? {
+        let changed = match self.changed_meanwhile(changes)? {
+            Some(file) => Some(file),
+            None => self.changed_since_start(request).await?,
+        };
+        if let Some(file) = changed {
             return match self.guard().disarm(&subject).await? {
                 Owner::Us => self.give_up(&record, Outcome::Changed { file }),
                 Owner::Guard => self.settle_guard(&record, None).await,
@@ -272,7 +276,7 @@ impl Restarter<'_> {
     }
 
     async fn restart_only(&self, request: &Request, approval: &impl Approval) -> Result<Outcome, RestartError> {
-        let Request { unit, version: _, main_config, change, certs_d, plan, ready_limit } = request;
+        let Request { unit, main_config, change, certs_d, plan, ready_limit, .. } = request;
         let checked = self.check(request, main_config).await;
         if let Err(why) = checked.unwrap_or_else(|error| Err(error.to_string())) {
             return Ok(Outcome::Refused { why });
@@ -282,8 +286,11 @@ impl Restarter<'_> {
             Ok(false) => return Ok(Outcome::NotApproved { why: None }),
             Err(error) => return Ok(Outcome::NotApproved { why: Some(error.to_string()) }),
         }
+        if let Some(file) = self.changed_since_start(request).await? {
+            return Ok(Outcome::Changed { file });
+        }
         let before = self.pulled_before(certs_d).await;
-        // A drop-in that somebody put in place may not have been read by systemd either.
+        // Our own drop-in may not have been read by systemd either.
         if !change.variables.is_empty() {
             self.systemd.daemon_reload().await?;
         }

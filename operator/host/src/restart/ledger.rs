@@ -142,7 +142,7 @@ impl Restarter<'_> {
 
     /// Begins the journal of a restart.
     pub(super) fn begin(&self, request: &Request, changes: &[FileChange]) -> Result<Record, RestartError> {
-        let Request { unit, version: _, main_config: _, change, certs_d, plan, ready_limit } = request;
+        let Request { unit, change, certs_d, plan, ready_limit, .. } = request;
         if self.load()?.is_some() {
             return Err(RestartError::Unsettled);
         }

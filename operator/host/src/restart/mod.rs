@@ -16,6 +16,7 @@ mod prove;
 mod recover;
 mod rollback;
 mod try_out;
+mod unread;
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +27,12 @@ pub use decide::{Action, Arming, ConfigIs, Daemon, Progress, next};
 pub use place::{Placed, place, place_drop_in};
 pub use recover::recover;
 
-use registry_mirror_core::{containerd::Version, digest::Digest, observed::Unit, plan::PlanHash};
+use registry_mirror_core::{
+    containerd::Version,
+    digest::Digest,
+    observed::Unit,
+    plan::{PlanHash, since_start::KnownContents},
+};
 use thiserror::Error;
 
 use crate::{
@@ -82,6 +88,8 @@ pub struct Request {
     pub plan: PlanHash,
     /// How long a start may take to be ready, and to be proved once it is; [`READY_LIMIT`] unless somebody has set it.
     pub ready_limit: Duration,
+    /// What was known, when the plan was made, of the files that containerd reads at a start.
+    pub known: Option<KnownContents>,
 }
 
 /// What a restart brings into force. Neither: the files are right already, and the daemon has not read them.
@@ -134,7 +142,8 @@ pub enum Outcome {
         /// as it was.
         edited: Option<Edited>,
     },
-    /// The file is another one than the plan was made for. Nothing was touched: plan anew.
+    /// A file is another one than the plan was made for, or somebody else has changed one that containerd has not read.
+    /// Nothing was touched: plan anew.
     Changed {
         /// The file.
         file: PathBuf,

@@ -114,6 +114,10 @@ pub struct UnitState {
     pub automatic_restarts: u32,
     /// When the main process was started, by the wall clock: for people; compare invocations instead.
     pub started_at: Option<Timestamp>,
+    /// The same by the monotonic clock, which is never set.
+    pub started_monotonic: Option<Duration>,
+    /// Whether files of the unit have changed since systemd read them.
+    pub needs_reload: bool,
     /// `TimeoutStartSec`; `None` is infinity.
     pub start_timeout: Option<Duration>,
     /// `TimeoutStopSec`; `None` is infinity.
@@ -222,6 +226,7 @@ impl UnitState {
         let environment_files: Vec<(String, bool)> = service.get("EnvironmentFiles")?;
         let main_pid: u32 = service.get("MainPID")?;
         let started_at: u64 = service.get("ExecMainStartTimestamp")?;
+        let started_monotonic: u64 = service.get("ExecMainStartTimestampMonotonic")?;
         let exit_code: i32 = service.get("ExecMainCode")?;
         Ok(Self {
             name: unit.get("Id")?,
@@ -238,6 +243,8 @@ impl UnitState {
             // Since systemd 235; an older one is no reason to fail.
             automatic_restarts: service.get("NRestarts").unwrap_or(0),
             started_at: timestamp(started_at),
+            started_monotonic: (started_monotonic > 0).then(|| Duration::from_micros(started_monotonic)),
+            needs_reload: unit.get("NeedDaemonReload")?,
             start_timeout: limit(service.get("TimeoutStartUSec")?),
             stop_timeout: limit(service.get("TimeoutStopUSec")?),
             load: unit.get("LoadState")?,

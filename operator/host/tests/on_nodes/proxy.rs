@@ -51,20 +51,17 @@ fn a_proxy_that_does_not_come_into_force_is_taken_back() -> Result<()> {
     let host = Host::boot("proxy-fails", "2.4.2")?;
     let old = host.config()?;
     let last = "/etc/systemd/system/containerd.service.d/zzz.conf";
-    let script = format!("printf '[Service]\\nUnsetEnvironment=HTTPS_PROXY\\n' >{last}");
-    host.script("/var/last-word", &script)?;
-    let said = host.restart(&format!("apply --proxy {ONE} --after-check /var/last-word"))?;
+    let in_force = "systemctl daemon-reload; systemctl restart containerd";
+    host.sh(&format!("printf '[Service]\\nUnsetEnvironment=HTTPS_PROXY\\n' >{last}; {in_force}"))?;
+    let said = host.restart(&format!("apply --proxy {ONE}"))?;
     ensure!(said.contains("RolledBack") && said.contains("has another HTTPS_PROXY"), "{said}");
     ensure!(said.contains("still_down: None") && host.config()? == old, "{said}");
     ensure!(proxy(&host)?.is_empty());
     host.is_clean()?;
 
     // A unit that does not start with it.
-    host.script(
-        "/var/breaks",
-        &format!("printf '[Service]\\nExecStartPre=/bin/sh -c \"[ ! -e {DROP_IN} ]\"\\n' >{last}"),
-    )?;
-    let said = host.restart(&format!("apply --proxy {ONE} --after-check /var/breaks"))?;
+    host.sh(&format!("printf '[Service]\\nExecStartPre=/bin/sh -c \"[ ! -e {DROP_IN} ]\"\\n' >{last}; {in_force}"))?;
+    let said = host.restart(&format!("apply --proxy {ONE}"))?;
     ensure!(said.contains("RolledBack") && said.contains("still_down: None"), "{said}");
     ensure!(proxy(&host)?.is_empty() && host.config()? == old);
     host.is_clean()

@@ -46,6 +46,7 @@ const SCENARIOS: &[Scenario] = &[
     ("proxy::gone_with_the_operator_without_a_restart", proxy::gone_with_the_operator),
     ("rollback::broken_config_toml", rollback::broken_config),
     ("rollback::candidate_that_containerd_refuses", rollback::refused_candidate),
+    ("rollback::changed_since_start_and_not_by_us", rollback::changed_since_start),
     ("rollback::unit_that_does_not_start", rollback::unit_fails),
     ("rollback::import_that_breaks_cri", rollback::import_breaks_cri),
     ("power_cut::agent_killed_after_the_rename", power_cut::killed_after_rename),

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Cluster, MIRROR2, Proxy, RegistryMirror, Trap, Values, Witness, until};
+use e2e::{Cluster, MIRROR2, Proxy, RegistryMirror, Trap, Values, Witness, restart_with_its_files, until};
 use testbed::{Cache, Image, Node};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -107,7 +107,7 @@ pub fn one_that_breaks_the_unit(cluster: &Cluster) -> Result<()> {
         "/etc/systemd/system/containerd.service.d/e2e-trap.conf",
         format!("[Service]\nTimeoutStartSec=10\nTimeoutStopSec=10\nExecStartPre=/bin/sh -c '! grep -q breaks.example {DROP_IN}'\n"),
     )?;
-    node.run(["systemctl", "daemon-reload"])?;
+    restart_with_its_files(node)?;
     let broken = Proxy { except: vec![EXCEPT[0], EXCEPT[1], "breaks.example"], ..proxy.clone() };
     cluster.install(&Values { proxy: Some(broken), ..Values::default() })?;
     let why = cluster.paused_by("node1", Duration::from_secs(180))?;

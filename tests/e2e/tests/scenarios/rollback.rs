@@ -3,9 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::{CONFIG_TOML, Cluster, Condition, MIRROR, RegistryMirror, Trap, Values, Witness, leftovers, until};
+use e2e::{
+    CONFIG_TOML, Cluster, Condition, MIRROR, RegistryMirror, Trap, Values, Witness, leftovers, restart_with_its_files,
+    until,
+};
 use jiff::Timestamp;
 use testbed::Node;
+
+/// In the place of a trap, which is cleared after each scenario.
+const REFUSES: &str = "/etc/systemd/system/containerd.service.d/e2e-trap.conf";
 
 /// Long enough for the guard, which waits for the unit's time-outs and a minute for CRI.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -89,17 +95,45 @@ pub fn broken_config(cluster: &Cluster) -> Result<()> {
 }
 
 pub fn refused_candidate(cluster: &Cluster) -> Result<()> {
-    // Right TOML that containerd does not read: a number where it wants none. Its own check finds that before anything changes.
+    // A containerd that runs with every file and reads none with `config_path`: its own check finds that before anything
+    // changes.
     let (old, before, since) = begin(cluster, "node2", |node| {
-        let text = String::from_utf8_lossy(&node.read(CONFIG_TOML)?).into_owned();
-        let (version, rest) = text.split_once('\n').context("config.toml has one line")?;
-        node.write(CONFIG_TOML, format!("{version}\noom_score = \"high\"\n{rest}"))
+        let refuses = "#!/bin/sh\ncase \"$*\" in *\" config dump\") echo no >&2; exit 3;; esac\nexec /usr/local/bin/containerd \"$@\"\n";
+        node.sh("mkdir -p /opt/refuses")?;
+        node.write("/opt/refuses/containerd", refuses)?;
+        node.run(["chmod", "0755", "/opt/refuses/containerd"])?;
+        node.write(REFUSES, "[Service]\nExecStart=\nExecStart=/opt/refuses/containerd\n")?;
+        restart_with_its_files(node)
     })?;
     let node = cluster.node("node2")?;
     let said = refusal(cluster, node, &["RestartFailed", "ApplyFailed", "Unsupported"])?;
     eprintln!("{}", said.message);
     ended_well(cluster, node, &old, since)?;
     ensure!(Witness::of(node)?.starts == before.starts, "containerd was restarted although it refuses the file");
+    Ok(())
+}
+
+/// Somebody's change waits for a restart that is not ours to make: it would take CRI away, and no way back would help.
+pub fn changed_since_start(cluster: &Cluster) -> Result<()> {
+    let (old, before, since) = begin(cluster, "node2", |node| {
+        let text = String::from_utf8_lossy(&node.read(CONFIG_TOML)?).replace("overlayfs", "missing");
+        node.write(CONFIG_TOML, text)
+    })?;
+    let node = cluster.node("node2")?;
+    let said = refusal(cluster, node, &["ChangedSinceStart"])?;
+    ensure!(said.message.contains(CONFIG_TOML) && said.message.contains("systemctl restart"), "{said:?}");
+    let mirror = cluster.node_mirror("node2")?["status"].clone();
+    ensure!(mirror["plan"]["kind"] == "Unsupported" && mirror["plan"]["restart"] == false, "{mirror}");
+    ensure!(node.read(CONFIG_TOML)? == old, "config.toml was touched");
+    ensure!(Witness::of(node)?.starts == before.starts, "containerd was restarted");
+    cluster.node_ready(node, since)?;
+    ensure!(cluster.pause()?.is_none(), "one node's pending change pauses nobody");
+
+    // Its author takes it back and restarts; then the operator goes on.
+    node.write(CONFIG_TOML, String::from_utf8_lossy(&old).replace("missing", "overlayfs"))?;
+    restart_with_its_files(node)?;
+    cluster.programmed("docker-hub", "1/1", Duration::from_secs(90))?;
+    ensure!(Witness::of(node)?.starts == before.starts + 2, "one restart by hand, and ours");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use registry_mirror_host::{
     files::{Attributes, HostWriter, Owner, WriteScope, Written},
     observe::proxy,
     root::HostRoot,
+    since_start,
     state::{ConfigEdit, STATE_DIR},
     systemd::Systemd,
 };
@@ -72,6 +73,7 @@ impl Host {
             match action {
                 TakeBack::Nothing => {}
                 TakeBack::Write(content) => {
+                    since_start::note(&self.root, &edit.config_file, Some(&content)).map_err(sentence)?;
                     let attributes = attributes(&self.root, &edit.config_file).map_err(sentence)?;
                     if writer.write(&edit.config_file, &content, attributes).map_err(sentence)? == Written::Written {
                         restored.done.push(format!("take our edit out of {file}"));
@@ -79,6 +81,7 @@ impl Host {
                     }
                 }
                 TakeBack::Remove => {
+                    since_start::note(&self.root, &edit.config_file, None).map_err(sentence)?;
                     writer.remove(&edit.config_file).map_err(sentence)?;
                     restored.done.push(format!("remove {file}, which the operator had created"));
                     self.note_restart(&edit, restored);

@@ -55,6 +55,7 @@ fn shown(plan: &ProxyPlan) -> String {
         ProxyPlan::Nothing { .. } => "nothing".to_owned(),
         ProxyPlan::Restart { reason, .. } => format!("restart: {reason}"),
         ProxyPlan::Unsupported { reason } => format!("unsupported: {reason}"),
+        ProxyPlan::HeldBack { reason } => format!("held back: {reason}"),
         ProxyPlan::Change(DropInChange { after, restart, changes, reason, .. }) => {
             let what = if after.is_some() { "write" } else { "remove" };
             let when = if *restart { "with a restart" } else { "without a restart" };
@@ -199,7 +200,7 @@ proptest! {
         let settings = asked.then(|| wanted("http://one"));
         let plan = plan_proxy(&observed, settings.as_ref());
         let after = match &plan {
-            ProxyPlan::Nothing { .. } | ProxyPlan::Unsupported { .. } => return Ok(()),
+            ProxyPlan::Nothing { .. } | ProxyPlan::Unsupported { .. } | ProxyPlan::HeldBack { .. } => return Ok(()),
             ProxyPlan::Restart { variables, .. } => {
                 ObservedProxy { running: Some(environment(variables)), ..observed }
             }
