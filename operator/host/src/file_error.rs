@@ -135,6 +135,12 @@ pub enum Reason {
         /// What the link says.
         target: PathBuf,
     },
+    /// A file that is mounted on its own: no other one can be renamed over it.
+    #[error(
+        "it is mounted there as a single file, in whose place no other one can come; mount its directory instead, or \
+         make the change in the file that is mounted"
+    )]
+    MountPoint,
     /// The path is not absolute.
     #[error("the path is relative; give the absolute path on the host")]
     Relative,

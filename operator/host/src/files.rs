@@ -132,6 +132,7 @@ impl HostWriter {
             return Ok(Written::Unchanged);
         }
         fault::point("write:before");
+        fault::effect("write").map_err(|errno| fail(errno.into()))?;
         let made = target.put(|temporary| {
             let file = target.create(temporary)?;
             fault::point("write:created");
@@ -166,6 +167,7 @@ impl HostWriter {
         }
         target.existing(true).map_err(fail)?;
         fault::point("symlink:before");
+        fault::effect("symlink").map_err(|errno| fail(errno.into()))?;
         let made = target.put(|temporary| {
             target.unlink_stale(temporary)?;
             rustix::fs::symlinkat(says, &target.directory, temporary)
@@ -188,6 +190,7 @@ impl HostWriter {
             Kind::File | Kind::Symlink | Kind::Other => {}
         }
         fault::point("remove:before");
+        fault::effect("remove").map_err(|errno| fail(errno.into()))?;
         match rustix::fs::unlinkat(&target.directory, &target.name, AtFlags::empty()) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(Written::Unchanged),
@@ -214,6 +217,7 @@ impl HostWriter {
             return Err(fail(to, target.is_symlink()));
         }
         fault::point("rename:before");
+        fault::effect("rename").map_err(|errno| fail(from, errno.into()))?;
         rustix::fs::renameat(&source.directory, &source.name, &target.directory, &target.name)
             .map_err(|errno| fail(from, errno.into()))?;
         self.root.own().note(&source.directory, &source.name);
@@ -248,6 +252,7 @@ impl HostWriter {
         for (number, name) in missing.into_iter().enumerate() {
             let mode = Mode::from_raw_mode(if number == last { mode } else { 0o755 });
             fault::point("mkdir:before");
+            fault::effect("mkdir").map_err(|errno| fail(errno.into()))?;
             let made = create_directory(current.as_fd(), &name, mode).map_err(|errno| fail(errno.into()))?;
             self.root.own().note(&current, &name);
             fault::point("mkdir:after");
@@ -288,6 +293,7 @@ impl HostWriter {
             return Err(fail(Reason::NotADirectory(kind)));
         }
         fault::point("rmdir:before");
+        fault::effect("rmdir").map_err(|errno| fail(errno.into()))?;
         match rustix::fs::unlinkat(&target.directory, &target.name, AtFlags::REMOVEDIR) {
             Ok(()) => {}
             // POSIX lets a file system choose between the two
@@ -347,6 +353,13 @@ impl HostWriter {
             }
         };
         self.scope.allow(&self.root, &resolved).map_err(fail)?;
+        // The kernel answers EBUSY to a rename over a mount point.
+        if let Some(parent) = resolved.parent()
+            && let (Some(file), Some(directory)) = (self.root.mount(&resolved)?, self.root.mount(parent)?)
+            && file != directory
+        {
+            return Err(fail(Reason::MountPoint));
+        }
         let file_system = rustix::fs::fstatvfs(&directory).map_err(|errno| fail(errno.into()))?;
         if file_system.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
             return Err(fail(Errno::ROFS.into()));

@@ -6,6 +6,7 @@
 
 mod changed_since_start;
 mod host;
+mod mounted;
 
 use std::time::{Duration, Instant};
 

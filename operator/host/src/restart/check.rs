@@ -27,6 +27,14 @@ impl Restarter<'_> {
     /// only shows then is found after the restart. Its output, which may hold credentials, goes to files with mode 0600
     /// that are removed at once, and never to the host's log.
     pub(super) async fn check(&self, request: &Request, file: &Path) -> Result<Result<(), String>, RestartError> {
+        let checked = self.let_containerd_read(request, file).await;
+        if checked.is_err() {
+            self.forget_check().await?;
+        }
+        checked
+    }
+
+    async fn let_containerd_read(&self, request: &Request, file: &Path) -> Result<Result<(), String>, RestartError> {
         let Request { unit: Unit { binary, .. }, version, certs_d, .. } = request;
         let answer = self.ask(binary, &["--version"]).await?;
         if let Some(next) = release(&answer.stdout)

@@ -83,12 +83,40 @@ impl Restarter<'_> {
         changes: &[FileChange],
         approval: &impl Approval,
     ) -> Result<Outcome, RestartError> {
-        if let Some(file) = self.changed_meanwhile(changes)? {
-            return Ok(Outcome::Changed { file });
+        fault::point("restart:begin");
+        match self.changed_meanwhile(changes) {
+            Ok(None) => {}
+            Ok(Some(file)) => return Ok(Outcome::Changed { file }),
+            Err(error) => return Ok(Outcome::Refused { why: error.to_string() }),
         }
-        let mut record = self.begin(request, changes)?;
+        let mut record = match self.begin(request, changes) {
+            Ok(record) => record,
+            // What is under way is no affair of this one.
+            Err(RestartError::Unsettled) => return Err(RestartError::Unsettled),
+            Err(error) => return Ok(Outcome::Refused { why: error.to_string() }),
+        };
         fault::point("restart:begun");
+        // Whatever goes wrong before the restart: the node is as it was or is made so, and a second try would find
+        // nothing else.
+        let stop = match self.up_to_the_first_rename(request, changes, &mut record, approval).await {
+            Ok(None) => self.rename_the_rest(&record).map(|()| None),
+            stop => stop,
+        };
+        match stop {
+            Ok(None) => self.restart_and_prove(&record).await,
+            Ok(Some(outcome)) => self.withdraw(&record, outcome).await,
+            Err(error) => self.take_back_and_refuse(&record, &error).await,
+        }
+    }
 
+    /// Candidates, check, approval, guard, and the first file in its place. Whatever speaks against it is an outcome.
+    async fn up_to_the_first_rename(
+        &self,
+        request: &Request,
+        changes: &[FileChange],
+        record: &mut Record,
+        approval: &impl Approval,
+    ) -> Result<Option<Outcome>, RestartError> {
         let mut to_check = &request.main_config;
         let mut contents = Vec::new();
         for (FileRecord { candidate, .. }, FileChange { file, is_drop_in, before, after }) in
@@ -108,51 +136,73 @@ impl Restarter<'_> {
         fault::point("restart:candidate-written");
         let checked = self.check(request, to_check).await;
         if let Err(why) = checked.unwrap_or_else(|error| Err(error.to_string())) {
-            return self.give_up(&record, Outcome::Refused { why });
+            return Ok(Some(Outcome::Refused { why }));
         }
         record.pulled_before = self.pulled_before(&record.certs_d).await;
-        self.advance(&record, Progress::Prepared)?;
+        self.advance(record, Progress::Prepared)?;
 
         match approval.granted().await {
             Ok(true) => {}
-            Ok(false) => return self.give_up(&record, Outcome::NotApproved { why: None }),
-            Err(error) => return self.give_up(&record, Outcome::NotApproved { why: Some(error.to_string()) }),
+            Ok(false) => return Ok(Some(Outcome::NotApproved { why: None })),
+            Err(error) => return Ok(Some(Outcome::NotApproved { why: Some(error.to_string()) })),
         }
 
-        self.advance(&record, Progress::Guarded)?;
-        let subject = record.subject();
-        if let Err(error) = self.guard().arm(&subject, &contents).await {
-            return self.give_up(&record, Outcome::Refused { why: error.to_string() });
-        }
+        self.advance(record, Progress::Guarded)?;
+        self.guard().arm(&record.subject(), &contents).await?;
         // The last moment at which somebody else's edit can still be respected.
         let changed = match self.changed_meanwhile(changes)? {
             Some(file) => Some(file),
             None => self.changed_since_start(request).await?,
         };
         if let Some(file) = changed {
-            return match self.guard().disarm(&subject).await? {
-                Owner::Us => self.give_up(&record, Outcome::Changed { file }),
-                Owner::Guard => self.settle_guard(&record, None).await,
-            };
+            return Ok(Some(Outcome::Changed { file }));
         }
         fault::point("restart:guarded");
-        for FileRecord { file, candidate, after, .. } in &record.files {
-            match after {
-                Some(_) => self.writer.rename(candidate, file)?,
-                None => self.writer.remove(file).map(drop)?,
-            }
-            fault::point("restart:renamed");
+        record.files.first().map(|first| self.put_in_place(first)).transpose()?;
+        Ok(None)
+    }
+
+    fn rename_the_rest(&self, record: &Record) -> Result<(), RestartError> {
+        record.files.iter().skip(1).try_for_each(|file| self.put_in_place(file))?;
+        self.advance(record, Progress::Renamed)
+    }
+
+    fn put_in_place(&self, FileRecord { file, candidate, after, .. }: &FileRecord) -> Result<(), RestartError> {
+        match after {
+            Some(_) => self.writer.rename(candidate, file)?,
+            None => self.writer.remove(file).map(drop)?,
         }
-        self.advance(&record, Progress::Renamed)?;
-        self.restart_and_prove(&record).await
+        fault::point("restart:renamed");
+        Ok(())
+    }
+
+    /// Nothing has changed, and nothing of ours stays.
+    async fn withdraw(&self, record: &Record, outcome: Outcome) -> Result<Outcome, RestartError> {
+        match self.guard().disarm(&record.subject()).await? {
+            Owner::Us => self.give_up(record, outcome),
+            Owner::Guard => self.settle_guard(record, None).await,
+        }
+    }
+
+    /// The daemon has read nothing of what may be in place: with that taken back, the node is as it was.
+    async fn take_back_and_refuse(&self, record: &Record, error: &RestartError) -> Result<Outcome, RestartError> {
+        Ok(match self.take_back(record).await? {
+            Outcome::Abandoned => Outcome::Refused { why: error.to_string() },
+            by_the_guard => by_the_guard,
+        })
     }
 
     /// Restarts with the new file in place, under the guard, and finishes or rolls back.
     pub(super) async fn restart_and_prove(&self, record: &Record) -> Result<Outcome, RestartError> {
-        self.advance(record, Progress::RestartCalled)?;
         let subject = record.subject();
-        if self.guard().renew(&subject).await? == Owner::Guard {
-            return self.settle_guard(record, None).await;
+        let owner = match self.advance(record, Progress::RestartCalled) {
+            Ok(()) => self.guard().renew(&subject).await.map_err(RestartError::from),
+            Err(error) => Err(error),
+        };
+        match owner {
+            Ok(Owner::Us) => {}
+            Ok(Owner::Guard) => return self.settle_guard(record, None).await,
+            Err(error) => return self.take_back_and_refuse(record, &error).await,
         }
         let working = self.while_guarded(&subject, self.restart_recorded(record)).await;
         match working {
@@ -286,13 +336,17 @@ impl Restarter<'_> {
             Ok(false) => return Ok(Outcome::NotApproved { why: None }),
             Err(error) => return Ok(Outcome::NotApproved { why: Some(error.to_string()) }),
         }
-        if let Some(file) = self.changed_since_start(request).await? {
-            return Ok(Outcome::Changed { file });
+        match self.changed_since_start(request).await {
+            Ok(None) => {}
+            Ok(Some(file)) => return Ok(Outcome::Changed { file }),
+            Err(error) => return Ok(Outcome::Refused { why: error.to_string() }),
         }
         let before = self.pulled_before(certs_d).await;
         // Our own drop-in may not have been read by systemd either.
-        if !change.variables.is_empty() {
-            self.systemd.daemon_reload().await?;
+        if !change.variables.is_empty()
+            && let Err(error) = self.systemd.daemon_reload().await
+        {
+            return Ok(Outcome::Refused { why: error.to_string() });
         }
         let working = match self.restart_until_ready(&unit.name, restart_limit(unit), *ready_limit).await {
             Ok(working) => working,

@@ -18,6 +18,8 @@ pub use unit::{ActiveState, InvocationId, ListedUnit, UnitState};
 
 use connection::Bus;
 
+use crate::fault;
+
 /// The systemd of one host, reached through the sockets beneath the host's root directory.
 #[derive(Debug, Clone)]
 pub struct Systemd {
@@ -57,6 +59,10 @@ impl Systemd {
     }
 
     async fn bus(&self) -> Result<Bus, SystemdError> {
+        fault::effect("systemd").map_err(|errno| SystemdError::Unreachable {
+            tried: "a socket of a test".to_owned(),
+            why: errno.to_string(),
+        })?;
         Bus::connect(&self.sockets).await
     }
 }

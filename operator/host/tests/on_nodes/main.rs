@@ -5,6 +5,7 @@
 
 #![cfg(all(test, feature = "fault-injection"))]
 
+mod errors;
 mod host;
 mod proxy;
 mod pulls;
