@@ -70,7 +70,7 @@ pub enum Health {
     NotProbed,
 }
 
-const FAILURES: [&str; 8] = [
+const FAILURES: [&str; 9] = [
     reason::RESTART_FAILED,
     reason::UNSUPPORTED,
     reason::CHANGED_SINCE_START,
