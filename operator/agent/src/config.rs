@@ -19,4 +19,6 @@ pub struct AgentConfig {
     pub listen: SocketAddr,
     /// How long at most until the host is looked at again although nothing hinted at a change.
     pub look_interval: Duration,
+    /// How long containerd may take after our restart to be ready, and to be proved once it is.
+    pub ready_limit: Duration,
 }

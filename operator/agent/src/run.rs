@@ -4,7 +4,6 @@ use std::{future::Future, sync::Arc};
 
 use kube::Client;
 use registry_mirror_core::{bundle::Bundle, slice::slice};
-use registry_mirror_host::restart::READY_LIMIT;
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
@@ -45,10 +44,11 @@ struct Work {
 /// # Errors
 /// [`AgentError`].
 pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output = ()>) -> Result<(), AgentError> {
-    let AgentConfig { node_name, namespace, bundle_secret, pod_uid, host_root, listen, look_interval } = config;
+    let AgentConfig { node_name, namespace, bundle_secret, pod_uid, host_root, listen, look_interval, ready_limit } =
+        config;
     let metrics = Arc::new(Metrics::new());
     let startup = Arc::new(Startup::default());
-    let settings = NodeSettings { host_root, pod_uid: pod_uid.clone(), ready_limit: READY_LIMIT };
+    let settings = NodeSettings { host_root, pod_uid: pod_uid.clone(), ready_limit };
     let mut node = Node::open(settings)?;
 
     let mut watches = JoinSet::new();

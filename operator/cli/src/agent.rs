@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use registry_mirror_agent::{
     AgentConfig,
     probes::{self, Progress},
 };
 use registry_mirror_controller::contract::BUNDLE_SECRET;
+use registry_mirror_host::restart::READY_LIMIT;
 
 use crate::{exit::Exit, logging, logging::LogFormat, shutdown, tls};
 
@@ -36,6 +37,10 @@ pub struct AgentArgs {
     /// Seconds at most until the host is looked at again although nothing hinted at a change.
     #[arg(long, default_value_t = 30)]
     look_interval_seconds: u64,
+    /// Seconds that containerd may take after its one restart to be ready, and to be proved once it is, before the old
+    /// configuration is put back.
+    #[arg(long, default_value_t = READY_LIMIT.as_secs(), value_parser = value_parser!(u64).range(5..=240))]
+    ready_limit_seconds: u64,
     /// The log's form.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -85,6 +90,7 @@ pub fn run(args: AgentArgs) -> anyhow::Result<Exit> {
         host_root,
         listen,
         look_interval_seconds,
+        ready_limit_seconds,
         log_format,
     } = args;
     logging::start(log_format);
@@ -97,6 +103,7 @@ pub fn run(args: AgentArgs) -> anyhow::Result<Exit> {
         host_root,
         listen,
         look_interval: Duration::from_secs(look_interval_seconds.max(1)),
+        ready_limit: Duration::from_secs(ready_limit_seconds),
     };
     // One thread: an agent is idle nearly all the time, and each thread costs every node memory.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;

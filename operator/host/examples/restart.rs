@@ -9,10 +9,12 @@
 //!
 //! `--edit` takes a file for the new configuration, whatever is in it, instead of the edit that is due.
 //!
+//! READY_LIMIT in the environment is the ready limit in seconds.
+//!
 //! `--after-check` runs a shell command as the approval, between the check of the candidate and the rename: the place
 //! to make a restart fail for real.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use registry_mirror_core::{
     config_toml::{self, Need},
@@ -143,6 +145,10 @@ async fn run() -> Result<(), Error> {
                 unit.binary = binary.into();
             }
             let version = observed.containerd;
+            let ready_limit = match std::env::var("READY_LIMIT") {
+                Ok(seconds) => Duration::from_secs(seconds.parse()?),
+                Err(_) => READY_LIMIT,
+            };
             let plan: PlanHash = serde_json::from_value("0123456789abcdef".into())?;
             let main_config = observed.config_file.clone();
             let change = Change { config: replaced, drop_in, variables };
@@ -155,7 +161,7 @@ async fn run() -> Result<(), Error> {
             if let Some(Replacement { file, after, .. }) = &change.config {
                 since_start::note(&root, file, Some(after))?;
             }
-            let (known, ready_limit) = (Some(known), READY_LIMIT);
+            let known = Some(known);
             let request = Request { unit, version, main_config, change, certs_d, plan, ready_limit, known };
             println!("{:?}", restarter.run(&request, &approval).await?);
         }

@@ -7,6 +7,9 @@
 //! - the content of the file `/run/registry-mirror-fault` beneath a host root that was opened; the file is removed
 //!   first, so that it happens once.
 //!
+//! `REGISTRY_MIRROR_FAULT_RUN=POINT=COMMAND` runs a shell command when the point of this name is reached and waits for
+//! its end: for what happens to a host at that moment.
+//!
 //! `REGISTRY_MIRROR_FAULT_LOG` names a file that gets one line for each point reached, which is how a test learns how
 //! many there are.
 //!
@@ -69,6 +72,12 @@ mod armed {
         note("REGISTRY_MIRROR_ERROR_LOG", name);
         if std::env::var("REGISTRY_MIRROR_FAULT").is_ok_and(|wanted| is_meant(&wanted)) {
             die();
+        }
+        if let Ok(at) = std::env::var("REGISTRY_MIRROR_FAULT_RUN")
+            && let Some((wanted, command)) = at.split_once('=')
+            && is_meant(wanted)
+        {
+            let _ = std::process::Command::new("/bin/sh").args(["-c", command]).status();
         }
         let roots = ROOTS.lock().map(|roots| roots.clone()).unwrap_or_default();
         for root in roots {

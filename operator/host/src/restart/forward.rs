@@ -304,6 +304,7 @@ impl Restarter<'_> {
         let state = self.systemd.restart_unit(unit, limit).await.map_err(|error| error.to_string())?;
         fault::point("restart:active");
         self.cri.wait_ready(ready_limit).await.map_err(|error| error.to_string())?;
+        fault::point("restart:ready");
         Ok(Working { took: asked.elapsed(), invocation: state.invocation })
     }
 

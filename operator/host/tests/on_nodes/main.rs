@@ -10,7 +10,7 @@ mod host;
 mod proxy;
 mod pulls;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use testbed::wait;
@@ -251,6 +251,40 @@ fn a_restart_that_fails_is_taken_back() -> Result<()> {
     ensure!(said.contains("still_down: None"), "{said}");
     ensure!(host.config()? == old);
     host.is_clean()
+}
+
+/// containerd is ready and then answers nobody for a while, as on a full node whose disk is slow.
+#[test]
+#[ignore = "boots nodes"]
+fn a_stall_after_the_restart_is_waited_for() -> Result<()> {
+    for release in ["1.6.20", "2.4.2"] {
+        let host = Host::boot("stalls", release)?;
+        let old = host.config()?;
+        let stall = |seconds: u32| {
+            let script = format!(
+                "pid=$(systemctl show -p MainPID --value containerd); rm /var/stall; kill -STOP $pid; \
+                 (sleep {seconds}; kill -CONT $pid) >/dev/null 2>&1 </dev/null &"
+            );
+            host.script("/var/stall", &script)
+        };
+        let at_ready = "REGISTRY_MIRROR_FAULT_RUN='restart:ready=[ ! -e /var/stall ] || /var/stall'";
+        stall(6)?;
+        let (starts, began) = (host.starts()?, Instant::now());
+        let said = host.with(at_ready).restart("apply")?;
+        ensure!(said.contains("Restarted {"), "{release}: {said}");
+        ensure!(began.elapsed() > Duration::from_secs(6), "{release}: there was no stall");
+        ensure!(host.starts()? == starts + 1, "{release}: {} starts", host.starts()? - starts);
+        host.is_clean()?;
+
+        // The limit is a setting, and it ends.
+        host.reset(&old)?;
+        stall(8)?;
+        let said = host.with(&format!("READY_LIMIT=1 {at_ready}")).restart("apply")?;
+        ensure!(said.contains("RolledBack") && said.contains("could not be proved within 1 s"), "{release}: {said}");
+        ensure!(said.contains("still_down: None") && host.config()? == old, "{release}: {said}");
+        host.is_clean()?;
+    }
+    Ok(())
 }
 
 #[test]
