@@ -1,9 +1,12 @@
 //! The node loop: hear, look, plan, apply, prove, report; then wait for the next reason to do so.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use kube::Client;
-use registry_mirror_core::{bundle::Bundle, slice::slice};
+use registry_mirror_core::{
+    bundle::Bundle,
+    slice::{Heard, Wish, wish},
+};
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
@@ -30,6 +33,10 @@ pub enum AgentError {
     #[error("{0}; the kubelet starts the agent anew")]
     Ended(String),
 }
+
+/// So long an agent that starts waits for the API server's answer before it works from memory. A watch that works
+/// answers within a second, and on a node that boots the way to the API server takes a while to come up.
+const HEARING: Duration = Duration::from_secs(10);
 
 /// What the agent works from, and what is wrong with the bundle, if something is.
 struct Work {
@@ -91,33 +98,37 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
 
     let mut stop = std::pin::pin!(stop);
     let mut drift = node.watch_for_drift(look_interval);
+    let heard_by = Instant::now() + HEARING;
     loop {
-        let Work { slice, complaint } = work(&mut inputs, &mut node);
-        if let Some(slice) = &slice {
-            node.remember(slice);
-            slices.send_if_modified(|current: &mut Option<Arc<Bundle>>| {
-                let changed = current.as_deref() != Some(slice);
-                if changed {
-                    *current = Some(Arc::new(slice.clone()));
-                }
-                changed
-            });
+        let work = work(&mut inputs, &mut node, Instant::now() >= heard_by);
+        let awaits = work.is_none();
+        if let Some(Work { slice, complaint }) = work {
+            if let Some(slice) = &slice {
+                node.remember(slice);
+                slices.send_if_modified(|current: &mut Option<Arc<Bundle>>| {
+                    let changed = current.as_deref() != Some(slice);
+                    if changed {
+                        *current = Some(Arc::new(slice.clone()));
+                    }
+                    changed
+                });
+            }
+            node.set_health(Arc::clone(&mirrors.borrow_and_update()));
+            let seen = match &*inputs.node_mirror.borrow_and_update() {
+                Known::Is(mirror) => Some(Arc::clone(mirror)),
+                Known::NotYet | Known::Absent | Known::Unusable(_) => None,
+            };
+            let generation = seen.as_ref().and_then(|mirror| mirror.metadata.generation);
+            let leave = Leave::Cluster(Box::new(ClusterApproval::new(client.clone(), node_name.clone(), seen)));
+            let started = Instant::now();
+            let found = match &slice {
+                Some(slice) => node.pass(slice, &leave, &metrics).await,
+                None => nothing_to_work_from(),
+            };
+            publish(&facts, Facts { generation, ..with_complaint(found, complaint) }, &metrics);
+            metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+            startup.set_done();
         }
-        node.set_health(Arc::clone(&mirrors.borrow_and_update()));
-        let seen = match &*inputs.node_mirror.borrow_and_update() {
-            Known::Is(mirror) => Some(Arc::clone(mirror)),
-            Known::NotYet | Known::Absent | Known::Unusable(_) => None,
-        };
-        let generation = seen.as_ref().and_then(|mirror| mirror.metadata.generation);
-        let leave = Leave::Cluster(Box::new(ClusterApproval::new(client.clone(), node_name.clone(), seen)));
-        let started = Instant::now();
-        let found = match &slice {
-            Some(slice) => node.pass(slice, &leave, &metrics).await,
-            None => nothing_to_work_from(),
-        };
-        publish(&facts, Facts { generation, ..with_complaint(found, complaint) }, &metrics);
-        metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
-        startup.set_done();
 
         drift.set_directories(node.watched_directories());
         drift.look_by(node.look_again_at());
@@ -137,19 +148,35 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
             Ok(()) = mirrors.changed() => {}
             _ = drift.changed() => node.look_afresh(),
             () = node.due() => {}
+            () = tokio::time::sleep_until(heard_by), if awaits => {
+                tracing::warn!(
+                    "the API server has not answered within {} s; the node goes on with what it had last",
+                    HEARING.as_secs()
+                );
+            }
         }
     }
 }
 
-/// The slice in force: from the bundle and the node's labels where both are known, otherwise the last one.
-fn work(inputs: &mut Inputs, node: &mut Node) -> Work {
+/// What to work from; `None` while the API server may still answer.
+fn work(inputs: &mut Inputs, node: &mut Node, has_waited: bool) -> Option<Work> {
     let bundle = inputs.bundle.borrow_and_update().clone();
     let labels = inputs.labels.borrow_and_update().clone();
-    match (bundle, labels) {
-        (Known::Is(bundle), Known::Is(labels)) => Work { slice: Some(slice(&bundle, &labels)), complaint: None },
-        (Known::Unusable(why), _) => Work { slice: node.remembered(), complaint: Some(why) },
-        (Known::NotYet | Known::Absent | Known::Is(_), _) => Work { slice: node.remembered(), complaint: None },
-    }
+    let heard = match bundle.heard() {
+        Heard::Is(bundle) => Heard::Is(&**bundle),
+        Heard::NotYet => Heard::NotYet,
+        Heard::Nothing => Heard::Nothing,
+    };
+    let slice = match wish(heard, labels.heard(), has_waited) {
+        Wish::Wait => return None,
+        Wish::Slice(slice) => Some(slice),
+        Wish::Remembered { mode } => node.remembered().map(|kept| Bundle { mode: mode.unwrap_or(kept.mode), ..kept }),
+    };
+    let complaint = match bundle {
+        Known::Unusable(why) => Some(why),
+        Known::NotYet | Known::Absent | Known::Is(_) => None,
+    };
+    Some(Work { slice, complaint })
 }
 
 fn nothing_to_work_from() -> Facts {

@@ -220,14 +220,25 @@ impl Node {
         self.slice.clone()
     }
 
-    /// Keeps a slice on the host's disk, for the time when the API server is away. A dry run and a node that is put back
-    /// write nothing.
+    /// Keeps a slice on the host's disk, for the time when the API server is away.
+    ///
+    /// A dry run writes nothing on a host where nothing was ever in force. Where something is remembered, it is
+    /// remembered that a dry run was asked for: otherwise an agent that starts while the API server is away would work
+    /// as before. That is one write in the operator's own directory. A node that is put back forgets all.
     pub fn remember(&mut self, slice: &Bundle) {
-        if slice.mode != Mode::Enforce || self.slice.as_ref() == Some(slice) {
+        let kept = match slice.mode {
+            Mode::Enforce => slice.clone(),
+            Mode::DryRun => match self.remembered() {
+                Some(remembered) => Bundle { mode: Mode::DryRun, ..remembered },
+                None => return,
+            },
+            Mode::Restore => return,
+        };
+        if self.slice.as_ref() == Some(&kept) {
             return;
         }
-        match self.state().and_then(|state| state.save_slice(slice)) {
-            Ok(_) => self.slice = Some(slice.clone()),
+        match self.state().and_then(|state| state.save_slice(&kept)) {
+            Ok(_) => self.slice = Some(kept),
             Err(error) => tracing::warn!("the state could not be kept for a time without the API server: {error}"),
         }
     }
@@ -473,4 +484,36 @@ const fn restart_by(leave: &Leave) -> RestartBy {
 /// Names a slice: the same hash says the same files.
 fn hash(slice: &Bundle) -> String {
     serde_json::to_vec(slice).map_or_else(|_| String::new(), |json| Digest::of(&json).short().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use registry_mirror_core::bundle::SCHEMA;
+    use registry_mirror_host::restart::READY_LIMIT;
+
+    use super::*;
+
+    fn node(host: &Path) -> Node {
+        Node::open(NodeSettings { host_root: host.to_owned(), pod_uid: None, ready_limit: READY_LIMIT })
+            .expect("a host")
+    }
+
+    fn slice(mode: Mode) -> Bundle {
+        Bundle { schema: SCHEMA, mode, entries: Vec::new(), blobs: BTreeMap::new(), proxy: None }
+    }
+
+    #[test]
+    fn a_dry_run_writes_nothing_where_nothing_was_in_force_and_is_remembered_where_something_was() {
+        let host = tempfile::tempdir().expect("a directory");
+        let remembered = || node(host.path()).remembered().map(|kept| kept.mode);
+        node(host.path()).remember(&slice(Mode::DryRun));
+        assert_eq!(std::fs::read_dir(host.path()).expect("a list").count(), 0);
+
+        for mode in [Mode::Enforce, Mode::DryRun, Mode::Enforce] {
+            node(host.path()).remember(&slice(mode));
+            assert_eq!(remembered(), Some(mode), "by an agent that starts");
+        }
+    }
 }

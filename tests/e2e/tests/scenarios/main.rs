@@ -39,6 +39,7 @@ const SCENARIOS: &[Scenario] = &[
     ("restarts::nodes_rebooted", restarts::nodes_rebooted),
     ("changes::a_file_fought_over_is_put_back_always", changes::fought_over),
     ("modes::dry_run_touches_no_file", modes::dry_run),
+    ("modes::an_agent_that_starts_writes_nothing_before_it_knows_the_mode", modes::agents_that_start),
     ("modes::manual_waits_for_approve", modes::manual),
     ("proxy::both_changes_take_one_restart", proxy::one_restart_for_both),
     ("proxy::a_later_change_waits_for_approval", proxy::a_later_change_waits),
