@@ -125,7 +125,7 @@ test-matrix: testbed-build ## containerd releases with kinds of configuration; M
 
 .PHONY: test-oracle
 test-oracle: deps ## rendered hosts.toml files, read by the parser code of seven containerd releases (needs Go)
-	REGISTRY_MIRROR_ORACLE=1 $(CARGO) test -q -p registry-mirror-core --test hosts_toml oracle
+	REGISTRY_MIRROR_ORACLE=1 $(CARGO) test -q -p registry-mirror-core --test hosts_toml --test certificates -- oracle go
 
 .PHONY: test-nodes
 test-nodes: testbed-build ## the restart and the guard on real nodes, killed at every point (needs root; takes long)

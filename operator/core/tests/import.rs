@@ -14,8 +14,8 @@ use registry_mirror_core::{
 const NAMESPACE: &str = "registry-mirror-system";
 const V2_4: Version = Version::new(2, 4, 2);
 
-const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAMCAQA=\n-----END CERTIFICATE-----\n";
-const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAMCAQA=\n-----END PRIVATE KEY-----\n";
+const PEM: &str = include_str!("../src/compile/testdata/ec.crt");
+const KEY: &str = include_str!("../src/compile/testdata/ec8.key");
 
 fn files() -> MapSource {
     let both = format!("{KEY}{PEM}");

@@ -5,6 +5,7 @@
 //! server and an older CRD may stand in the cluster.
 
 mod bound;
+mod certificate;
 mod conflict;
 mod credentials;
 mod duration;

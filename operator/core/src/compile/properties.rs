@@ -31,7 +31,7 @@ proptest! {
     /// Bytes of others never end the controller.
     #[test]
     fn anything_may_stand_in_a_secret(text in "\\PC{0,80}", key in "(tls.crt|tls.key|username|password|.dockerconfigjson|ca.crt)") {
-        let _ = pem::certificates(&text);
+        let _ = pem::authorities(&text);
         let _ = pem::private_key(&format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----"));
         let mut references = References::default();
         secret(&mut references, "robot", &[(&key, &text)]);

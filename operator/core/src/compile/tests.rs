@@ -4,8 +4,8 @@ use registry_mirror_crds::{LabelOperator, LabelRequirement, LabelSelector};
 
 use super::*;
 
-const CA: &str = "-----BEGIN CERTIFICATE-----\nMAMBAgM=\n-----END CERTIFICATE-----\n";
-const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAMBAgM=\n-----END PRIVATE KEY-----\n";
+const CA: &str = include_str!("testdata/ec.crt");
+const KEY: &str = include_str!("testdata/ec8.key");
 /// Planted in every Secret; must stand in no message.
 pub(super) const PLANTED: &str = "pl4nted";
 
@@ -40,6 +40,10 @@ fn references() -> References {
     secret(&mut references, "swapped", &[("tls.crt", KEY), ("tls.key", CA)]);
     let (rsa, ec) = (include_str!("testdata/rsa.crt"), include_str!("testdata/ec8.key"));
     secret(&mut references, "strangers", &[("tls.crt", rsa), ("tls.key", ec)]);
+    let other = include_str!("testdata/other-without-point.key");
+    secret(&mut references, "others", &[("tls.crt", CA), ("tls.key", other)]);
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nMAMCAQM=\n-----END CERTIFICATE-----\n";
+    secret(&mut references, "no-certificate", &[("tls.crt", no_certificate), ("tls.key", KEY)]);
     secret(&mut references, "no-key", &[("tls.crt", CA)]);
     secret(&mut references, "header", &[("value", "pl4nted\n"), ("lines", "pl4nted\r\nX: y")]);
     let auth = STANDARD.encode("robot:pl4nted:x");
@@ -129,6 +133,10 @@ const BAD: &[(&str, &str)] = &[
     ("ca beside caRef", "mirrors: [{url: https://m.example.com, tls: {ca: x, caRef: {name: ca}}}]"),
     ("ca is no PEM", "mirrors: [{url: https://m.example.com, tls: {ca: /etc/ssl/ca.crt}}]"),
     (
+        "ca that is no certificate",
+        "mirrors:\n- url: https://m.example.com\n  tls:\n    ca: |\n      -----BEGIN CERTIFICATE-----\n      MAMCAQM=\n      -----END CERTIFICATE-----",
+    ),
+    (
         "ca with a private key",
         "mirrors:\n- url: https://m.example.com\n  tls:\n    ca: |\n      -----BEGIN PRIVATE KEY-----\n      MAMBAgM=\n      -----END PRIVATE KEY-----",
     ),
@@ -214,7 +222,15 @@ const BAD: &[(&str, &str)] = &[
         "client certificate and key swapped",
         "mirrors: [{url: https://m.example.com, tls: {clientCertRef: {name: swapped}}}]",
     ),
-    ("client key is another's", "mirrors: [{url: https://m.example.com, tls: {clientCertRef: {name: strangers}}}]"),
+    (
+        "client key is of another kind",
+        "mirrors: [{url: https://m.example.com, tls: {clientCertRef: {name: strangers}}}]",
+    ),
+    ("client key is another's", "mirrors: [{url: https://m.example.com, tls: {clientCertRef: {name: others}}}]"),
+    (
+        "client is no certificate",
+        "mirrors: [{url: https://m.example.com, tls: {clientCertRef: {name: no-certificate}}}]",
+    ),
     ("client key is missing", "mirrors: [{url: https://m.example.com, tls: {clientCertRef: {name: no-key}}}]"),
     (
         "header's Secret is empty",

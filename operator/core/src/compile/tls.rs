@@ -3,7 +3,8 @@
 use registry_mirror_crds as crds;
 
 use super::{
-    Compiler, keypair, pem,
+    Compiler, certificate, keypair,
+    pem::{self, Malformed},
     references::{Lookup, RefKind},
     url::Scheme,
 };
@@ -34,7 +35,10 @@ impl Compiler<'_> {
                 self.refuse(format!("{field}.ca"), "stands beside caRef: write one of them");
                 None
             }
-            (Some(pem), None) => self.take(&format!("{field}.ca"), pem::certificates(pem)).map(Some),
+            (Some(pem), None) => {
+                let authorities = pem::authorities(pem).map_err(|malformed| malformed.sentence(None));
+                self.take(&format!("{field}.ca"), authorities).map(Some)
+            }
             (None, Some(reference)) => {
                 let field = format!("{field}.caRef");
                 let certificates = self.ca_of(&field, reference);
@@ -62,29 +66,16 @@ impl Compiler<'_> {
     fn ca_of(&self, field: &str, reference: &crds::ObjectKeyRef) -> Result<String, super::references::Unresolved> {
         let crds::ObjectKeyRef { kind, name, key } = reference;
         let lookup = Lookup::new(self.references, self.namespace, field, (*kind).into(), name)?;
-        pem::certificates(lookup.text(key)?).map_err(|sentence| lookup.malformed(in_key(key, &sentence)))
+        pem::authorities(lookup.text(key)?).map_err(|malformed| lookup.malformed(malformed.sentence(Some(key))))
     }
 
     fn client_of(&self, field: &str, name: &str) -> Result<(String, String), super::references::Unresolved> {
         let lookup = Lookup::new(self.references, self.namespace, field, RefKind::Secret, name)?;
-        let certificate = pem::certificates(lookup.text("tls.crt")?)
-            .map_err(|sentence| lookup.malformed(in_key("tls.crt", &sentence)))?;
-        let key = pem::private_key(lookup.text("tls.key")?)
-            .map_err(|sentence| lookup.malformed(in_key("tls.key", &sentence)))?;
-        if !keypair::may_match(&certificate, &key) {
-            return Err(lookup.malformed(
-                "holds in its key `tls.key` a private key that does not belong to the certificate in `tls.crt`: write a \
-                 pair that was issued together",
-            ));
-        }
-        Ok((certificate, key))
-    }
-}
-
-/// `holds no certificate: …` in which key.
-fn in_key(key: &str, sentence: &str) -> String {
-    match sentence.split_once(' ') {
-        Some((verb, rest)) => format!("{verb} in its key `{key}` {rest}"),
-        None => sentence.to_owned(),
+        let malformed = |key: &str, malformed: Malformed| lookup.malformed(malformed.sentence(Some(key)));
+        let chain = pem::chain(lookup.text("tls.crt")?).map_err(|why| malformed("tls.crt", why))?;
+        let public = certificate::read(&chain.first).map_err(|why| malformed("tls.crt", chain.unreadable(why)))?;
+        let key = pem::private_key(lookup.text("tls.key")?).map_err(|why| malformed("tls.key", why))?;
+        keypair::check(&public, &key.der).map_err(|unfit| lookup.malformed(unfit))?;
+        Ok((chain.text, key.text))
     }
 }
