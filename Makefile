@@ -102,7 +102,9 @@ test-api: testbed-build ## CRDs, chart and controller against a real API server 
 	helm=$$(ls -td $(CACHE)/helm-*/helm | head -n 1); \
 	kubectl=$$(ls -td $(CACHE)/kubernetes-*/kubectl | head -n 1); \
 	kubeconfig=$(STATE)/api/kubeconfig; \
-	$(TESTBED) --name api net -- env HELM=$$helm KUBECTL=$$kubectl KUBECONFIG=$$kubeconfig tests/chart/api; \
+	$(CARGO) build -q -p registry-mirror-operator; \
+	$(TESTBED) --name api net -- env HELM=$$helm KUBECTL=$$kubectl KUBECONFIG=$$kubeconfig \
+	    REGISTRY_MIRROR=$(CURDIR)/target/$(TRIPLE)/debug/registry-mirror tests/chart/api; \
 	$(TESTBED) --name api net -- env \
 	    REGISTRY_MIRROR_TEST_KUBECTL=$$kubectl REGISTRY_MIRROR_TEST_KUBECONFIG=$$kubeconfig \
 	    $(CARGO) test -q --offline -p registry-mirror-crds -p registry-mirror-controller

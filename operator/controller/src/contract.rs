@@ -29,6 +29,10 @@ pub mod rollout_key {
     /// Enforce, DryRun or Restore: overrides the mode that the controller was started with. Written by
     /// `helm uninstall` and by people, never by the controller.
     pub const MODE: &str = "mode";
+    /// The revision of the release that `helm uninstall` wrote the mode for: a later one is not being uninstalled.
+    pub const MODE_FOR: &str = "modeFor";
+    /// The revision of the release, written by the chart.
+    pub const REVISION: &str = "revision";
 }
 
 /// Annotation on a NodeMirror: the hash of the plan that a person approved.
@@ -56,4 +60,6 @@ pub mod field_manager {
     pub const TAINTS: &str = "registry-mirror-controller-taints";
     /// The Lease.
     pub const LEASE: &str = "registry-mirror-controller-lease";
+    /// The mode that `registry-mirror uninstall` asks for.
+    pub const UNINSTALL: &str = "registry-mirror-uninstall";
 }

@@ -8,6 +8,7 @@ use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
+use registry_mirror_core::bundle::Mode;
 use registry_mirror_crds::NodeMirror;
 
 use crate::{
@@ -30,11 +31,12 @@ struct Differences {
     delete: Vec<(String, String)>,
 }
 
-/// Creates what is missing and deletes what has no Node.
-pub(crate) async fn pass(client: &Client, caches: &Caches) -> Result<(), PassError> {
+/// Creates what is missing and deletes what has no Node. While the operator is taken away none is created: those that
+/// have said their last word are deleted by the uninstall.
+pub(crate) async fn pass(client: &Client, caches: &Caches, mode: Mode) -> Result<(), PassError> {
     let Differences { mut create, mut delete } =
         caches.nodes.with(|nodes| caches.node_mirrors.with(|mirrors| differences(nodes, mirrors)));
-    create.truncate(BATCH);
+    create.truncate(if mode == Mode::Restore { 0 } else { BATCH });
     delete.truncate(BATCH);
     let api: Api<NodeMirror> = Api::all(client.clone());
     let api = &api;

@@ -44,6 +44,8 @@ struct InForce {
     sha256: Option<Digest>,
     /// `None` where it cannot be read.
     bundle: Option<Arc<Bundle>>,
+    /// The Secret stands as the chart makes it: nothing was ever published.
+    empty: bool,
 }
 
 /// What the last pass came to.
@@ -113,6 +115,7 @@ impl Publisher {
         let known = in_force.bundle.clone().or_else(|| self.outcome.as_ref()?.in_force.clone());
         let predecessor = match (&known, &in_force.resource_version) {
             (Some(bundle), _) => Predecessor::Known(bundle),
+            (None, Some(_)) if in_force.empty => Predecessor::Absent,
             (None, None) => Predecessor::Absent,
             (None, Some(_)) => Predecessor::Unreadable,
         };
@@ -174,7 +177,7 @@ impl Publisher {
         metrics.bundle_writes.inc();
         let entries = bundle.entries.len();
         tracing::info!(entries, bytes = size, sha256 = sha256.short(), "the bundle is published");
-        Ok(InForce { resource_version, sha256: Some(sha256), bundle: Some(Arc::clone(bundle)) })
+        Ok(InForce { resource_version, sha256: Some(sha256), bundle: Some(Arc::clone(bundle)), empty: false })
     }
 
     async fn read(&self) -> Result<InForce, PassError> {
@@ -194,6 +197,7 @@ impl Publisher {
             // A Secret that says something else than a bundle is written anew.
             sha256: bundle.is_some().then(|| bytes.as_deref().map(Digest::of)).flatten(),
             bundle,
+            empty: bytes.is_none(),
         })
     }
 

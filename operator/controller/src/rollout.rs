@@ -50,7 +50,9 @@ impl RolloutState {
             (_, Some(reason)) if !reason.is_empty() => reason.to_owned(),
             _ => format!("the ConfigMap {ROLLOUT_CONFIG_MAP} says so"),
         };
-        let mode = match get(key::MODE).map(str::trim) {
+        // An uninstall that was broken off is over once the release has another revision.
+        let of_this_revision = get(key::MODE_FOR).is_none_or(|revision| Some(revision) == get(key::REVISION));
+        let mode = match get(key::MODE).map(str::trim).filter(|_| of_this_revision) {
             Some("Enforce") => Some(Mode::Enforce),
             Some("DryRun") => Some(Mode::DryRun),
             Some("Restore") => Some(Mode::Restore),
@@ -132,5 +134,8 @@ mod tests {
         assert!(read(&[("paused", "true")]).paused.is_some());
         assert_eq!(read(&[("mode", "Restore")]).mode, Some(Mode::Restore));
         assert_eq!(read(&[("mode", "restore")]).mode, None);
+        let uninstalled = |revision| read(&[("mode", "Restore"), ("modeFor", "3"), ("revision", revision)]).mode;
+        assert_eq!(uninstalled("3"), Some(Mode::Restore));
+        assert_eq!(uninstalled("4"), None, "the release was upgraded since");
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     node_mirrors,
     publish::Publisher,
     restart::Restarter,
+    rollout::RolloutState,
     serve::{bind, serve},
     signals::{Lane, Signals},
     status::Reporter,
@@ -278,7 +279,8 @@ impl Controller {
         if self.caches.first_unsynced().is_some() {
             return Ok(());
         }
-        node_mirrors::pass(&self.client, &self.caches).await?;
+        let mode = RolloutState::read(&self.caches).mode.unwrap_or(self.config.mode);
+        node_mirrors::pass(&self.client, &self.caches, mode).await?;
         let mut wake_at = None;
         if let Some(outcome) = self.publisher.outcome().map(Arc::clone) {
             let Self { caches, config, events, metrics, .. } = &*self;

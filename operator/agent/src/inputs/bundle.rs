@@ -8,12 +8,8 @@ use registry_mirror_core::bundle::{self, BUNDLE_KEY, Bundle};
 use super::Known;
 
 pub(super) fn read(secret: &Secret) -> Known<Arc<Bundle>> {
-    let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(BUNDLE_KEY)) else {
-        let name = secret.metadata.name.as_deref().unwrap_or_default();
-        return Known::Unusable(format!(
-            "Secret {name} has no key {BUNDLE_KEY}: the controller writes it anew at its next change or restart"
-        ));
-    };
+    // The chart makes the Secret, so that it goes with the release; the controller fills it.
+    let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(BUNDLE_KEY)) else { return Known::Absent };
     match bundle::unpack(&bytes.0) {
         Ok(bundle) => Known::Is(Arc::new(bundle)),
         Err(error) => Known::Unusable(error.to_string()),

@@ -3,20 +3,18 @@
 
 use std::{collections::BTreeSet, io::Write, pin::pin, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use futures::StreamExt;
 use kube::{
-    Api, Client, ResourceExt,
-    api::{Patch, PatchParams},
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
     runtime::{
         WatchStreamExt,
         watcher::{self, watcher},
     },
 };
-use registry_mirror_controller::contract::ROLLOUT_CONFIG_MAP;
 use registry_mirror_crds::{NodeMirror, condition, reason};
-use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::{ClusterArgs, rollout};
@@ -32,43 +30,56 @@ pub struct UninstallArgs {
     cluster: ClusterArgs,
 }
 
-/// Sets the mode `Restore` and waits for the nodes. Nodes that do not answer in time are no error: Helm must not hang
-/// on a node that is gone.
+/// Sets the mode `Restore`, waits for the nodes and removes what they have said. Nodes that do not answer in time are no
+/// error, for Helm must not hang on a node that is gone; but where none answers, nobody has done anything.
 ///
 /// # Errors
-/// Where the cluster cannot be reached.
+/// Where the cluster cannot be reached, or no node was put back: the mode is as it was then.
 pub async fn run(args: UninstallArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
     let UninstallArgs { timeout, cluster } = args;
     let deadline = Instant::now() + Duration::from_secs(timeout);
     let client = cluster.client().await?;
     let maps = rollout::api(client.clone(), &cluster.namespace);
-    let map = json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": { "name": ROLLOUT_CONFIG_MAP },
-        "data": { "mode": "Restore" },
-    });
-    maps.patch(ROLLOUT_CONFIG_MAP, &PatchParams::apply("registry-mirror-uninstall").force(), &Patch::Apply(&map))
-        .await
-        .with_context(|| format!("ConfigMap {ROLLOUT_CONFIG_MAP} could not be changed"))?;
-
-    let left = wait_for_nodes(client, deadline, out).await?;
+    rollout::ask_for_restore(&maps).await?;
+    let nodes: Api<NodeMirror> = Api::all(client);
+    let Restored { total, left } = wait_for_nodes(nodes.clone(), deadline, out).await?;
+    let names = left.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    if total > 0 && left.len() == total {
+        rollout::stop_restoring(&maps).await?;
+        let namespace = &cluster.namespace;
+        bail!(
+            "no node has answered within {timeout} s, so that nothing was put back: {names}. See whether the controller \
+             and the agents run (`kubectl -n {namespace} get pods`) and try again; the operator stays until then. To \
+             remove it nevertheless: `helm uninstall --no-hooks`, and on each node `registry-mirror node restore` as root"
+        );
+    }
     if left.is_empty() {
         writeln!(out, "Every node is as it was before. No containerd was restarted.")?;
     } else {
-        let names = left.into_iter().collect::<Vec<_>>().join(", ");
         writeln!(
             out,
             "These nodes have not answered and keep their files: {names}. On each of them run \
              `registry-mirror node restore` as root when it is back."
         )?;
     }
+    // Their Nodes own them, so that nothing else would take them away.
+    nodes
+        .delete_collection(&DeleteParams::default(), &ListParams::default())
+        .await
+        .context("the NodeMirrors could not be deleted")?;
     Ok(Exit::Done)
 }
 
-/// Prints each node as it is restored; returns those that are not by the deadline.
-async fn wait_for_nodes(client: Client, deadline: Instant, out: &mut impl Write) -> anyhow::Result<BTreeSet<String>> {
-    let nodes: Api<NodeMirror> = Api::all(client);
+/// How far the nodes are.
+struct Restored {
+    /// How many there were.
+    total: usize,
+    /// Those that are not as before.
+    left: BTreeSet<String>,
+}
+
+/// Prints each node as it is restored, until all are or the deadline has come.
+async fn wait_for_nodes(nodes: Api<NodeMirror>, deadline: Instant, out: &mut impl Write) -> anyhow::Result<Restored> {
     let list = nodes.list(&Default::default()).await.context("the NodeMirrors could not be listed")?;
     let total = list.items.len();
     let mut waiting: BTreeSet<String> = list.items.iter().map(ResourceExt::name_any).collect();
@@ -96,7 +107,7 @@ async fn wait_for_nodes(client: Client, deadline: Instant, out: &mut impl Write)
             | watcher::Event::InitDone => {}
         }
     }
-    Ok(waiting)
+    Ok(Restored { total, left: waiting })
 }
 
 fn is_restored(node: &NodeMirror) -> bool {

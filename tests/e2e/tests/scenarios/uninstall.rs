@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::{
-    CERTS_D, CONFIG_TOML, Cluster, MIRROR, MIRROR2, RegistryMirror, Values, Witness, during, host_files, leftovers,
-    same_files, until,
+    CERTS_D, CONFIG_TOML, Cluster, MIRROR, MIRROR2, NAMESPACE, RegistryMirror, Values, Witness, during, host_files,
+    leftovers, same_files, until,
 };
 use testbed::{Image, Node};
 
@@ -124,6 +124,9 @@ pub fn as_it_was(cluster: &Cluster) -> Result<()> {
     for (node, before) in cluster.nodes().iter().zip(&before) {
         nothing_left(cluster, node, before)?;
     }
+    let state = ["get", "nodemirrors,secret,lease,configmap", "--namespace", NAMESPACE, "--output", "name"];
+    let state = cluster.bed().kubectl(state)?;
+    ensure!(!state.contains("registry-mirror"), "the credentials or what nodes said stay behind:\n{state}");
     eprintln!("helm uninstall took {took:.1?} under {} pulls, none failed; its hook said:\n{log}", pulls.asked);
     cluster.clean()
 }
