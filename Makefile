@@ -141,7 +141,8 @@ crds: deps ## write crds/*.yaml from the types
 
 .PHONY: chart
 chart: crds ## copy the CRDs into the chart
-	cp crds/*.yaml charts/registry-mirror-operator/files/crds/
+	@: "`helm show crds` puts nothing between them"
+	for crd in crds/*.yaml; do { echo ---; cat $$crd; } >charts/registry-mirror-operator/$$crd; done
 
 .PHONY: release
 release: deps ## the static binary, optimised for size
