@@ -61,13 +61,15 @@ pub mod reason {
     pub const RESTART_PENDING: &str = "RestartPending";
     /// NodeMirror: the restart failed, the old configuration is back; the message says why.
     pub const RESTART_FAILED: &str = "RestartFailed";
+    /// NodeMirror: the restart was refused before anything was touched; the message says why. Other nodes go on.
+    pub const RESTART_REFUSED: &str = "RestartRefused";
     /// NodeMirror: it cannot be done safely on this host; the message says why.
     pub const UNSUPPORTED: &str = "Unsupported";
     /// NodeMirror: a restart of containerd is due, and somebody else has changed its configuration or its unit since it
     /// started: a restart would bring that into force too. The message names the files.
     pub const CHANGED_SINCE_START: &str = "ChangedSinceStart";
-    /// NodeMirror: containerd's configuration cannot be read and was left as it is; the message names file and line. The
-    /// roll-out of restarts is paused: what broke the file here may have broken it elsewhere.
+    /// NodeMirror: containerd's configuration cannot be read and was left as it is; the message names file and line.
+    /// Other nodes go on: each checks its own file before it restarts.
     pub const CONFIG_BROKEN: &str = "ConfigBroken";
     /// NodeMirror: a file could not be written; the message says which and why.
     pub const APPLY_FAILED: &str = "ApplyFailed";

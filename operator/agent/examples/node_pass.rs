@@ -14,7 +14,10 @@ use registry_mirror_agent::{
     ClusterApproval, Facts, Leave, Metrics, Verdict,
     node::{Node, NodeSettings},
 };
-use registry_mirror_core::bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream};
+use registry_mirror_core::{
+    bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream},
+    node_failure::NodeFailure,
+};
 use registry_mirror_crds::Capability;
 use registry_mirror_host::restart::READY_LIMIT;
 
@@ -93,7 +96,7 @@ fn entry(text: &str) -> Result<Entry> {
 
 fn verdict(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Failed(failure, why) => format!("{failure:?}: {why}"),
+        Verdict::Failed(failure, why) => format!("{}: {why}", NodeFailure::from(*failure).reason()),
         other => format!("{other:?}"),
     }
 }
@@ -113,5 +116,6 @@ fn words(facts: &Facts) -> String {
     lines.extend(facts.conflicts.iter().map(|conflict| format!("conflict {conflict}")));
     lines.extend(facts.drift.iter().map(|drift| format!("drift {}", drift.what)));
     lines.push(format!("restarts {}", facts.restarts));
+    lines.extend(facts.proved_restart.iter().map(|proved| format!("proved {}", proved.change)));
     lines.join("\n")
 }

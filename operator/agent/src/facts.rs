@@ -1,7 +1,7 @@
 //! What one pass over the node found and did, as plain values; [`crate::report`] turns it into NodeMirror status.
 
 use jiff::Timestamp;
-use registry_mirror_core::budget::ChangeHash;
+use registry_mirror_core::{budget::ChangeHash, node_failure::NodeFailure};
 use registry_mirror_host::state::ProvedRestart;
 
 /// The outcome of one pass.
@@ -121,6 +121,8 @@ pub enum Verdict {
 pub enum Failure {
     /// The restart failed and was undone.
     Restart,
+    /// The restart was refused before anything was touched.
+    RestartRefused,
     /// It cannot be done safely here.
     Unsupported,
     /// A restart is due and would bring somebody else's change into force.
@@ -142,6 +144,22 @@ impl Failure {
     #[must_use]
     pub fn because(self, why: impl Into<String>) -> Verdict {
         Verdict::Failed(self, why.into())
+    }
+}
+
+impl From<Failure> for NodeFailure {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Restart => Self::Restart,
+            Failure::RestartRefused => Self::RestartRefused,
+            Failure::Unsupported => Self::Unsupported,
+            Failure::ChangedSinceStart => Self::ChangedSinceStart,
+            Failure::ConfigBroken => Self::ConfigBroken,
+            Failure::Apply => Self::Apply,
+            Failure::Contested => Self::Contested,
+            Failure::Observe => Self::Observe,
+            Failure::BundleUnknown => Self::BundleUnknown,
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use registry_mirror_core::node_failure::NodeFailure;
 use registry_mirror_crds::{
     ContainerdStatus, DriftStatus, MirrorState, NodeMirrorStatus, NodeMirrorSummary, NodeRegistryStatus, PlanStatus,
     ProvedRestart, condition, reason,
 };
 
 use crate::facts::{
-    ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, Failure, MirrorFacts, MirrorUse, PlanFacts, ProxyFacts,
+    ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, ProxyFacts,
     RegistryFacts, Verdict,
 };
 
@@ -114,23 +115,14 @@ fn truncated(mut message: String) -> String {
     message
 }
 
-const fn reason_of(verdict: &Verdict) -> &'static str {
+fn reason_of(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Ready => reason::READY,
         Verdict::Shared(_) => reason::SHARED,
         Verdict::RestartPending => reason::RESTART_PENDING,
         Verdict::DryRun => reason::DRY_RUN,
         Verdict::Restored(_) => reason::RESTORED,
-        Verdict::Failed(failure, _) => match failure {
-            Failure::Restart => reason::RESTART_FAILED,
-            Failure::Unsupported => reason::UNSUPPORTED,
-            Failure::ChangedSinceStart => reason::CHANGED_SINCE_START,
-            Failure::ConfigBroken => reason::CONFIG_BROKEN,
-            Failure::Apply => reason::APPLY_FAILED,
-            Failure::Contested => reason::CONTESTED,
-            Failure::Observe => reason::OBSERVE_FAILED,
-            Failure::BundleUnknown => reason::BUNDLE_UNKNOWN,
-        },
+        Verdict::Failed(failure, _) => NodeFailure::from(*failure).reason(),
     }
 }
 
@@ -282,6 +274,7 @@ mod tests {
     use registry_mirror_crds::PlanKind;
 
     use super::*;
+    use crate::facts::Failure;
 
     fn facts(verdict: Verdict) -> Facts {
         Facts {

@@ -12,7 +12,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use registry_mirror_core::{
-    budget::{Approval, Decisions, Failure, Grant, NodeState, Restart, Rules, Withdrawal, decide},
+    budget::{Approval, Decisions, Failure, Grant, NodeState, Restart, Rules, Withdrawal, decide, rest_after},
     bundle::{Bundle, Mode},
     select::{Labels, matches},
     startup_taint::is_fresh,
@@ -21,7 +21,7 @@ use registry_mirror_core::{
 use registry_mirror_crds::{NodeMirror, RestartApproval};
 
 use crate::{
-    caches::Caches,
+    caches::{Caches, NodeMirrorRecord, NodeRecord},
     config::ControllerConfig,
     contract::{APPROVE_ANNOTATION, field_manager},
     errors::PassError,
@@ -41,7 +41,15 @@ pub(crate) struct Restarter {
     written: HashMap<String, Written>,
     /// When an approval was last withdrawn unused.
     lapsed: HashMap<String, Timestamp>,
+    /// Nodes that refused their restart. A new controller tries each of them once more.
+    refusals: HashMap<String, Refusals>,
     pause_written: Option<(Timestamp, BTreeSet<Failure>)>,
+}
+
+/// How often a node refused in a row, and how long it is left alone.
+struct Refusals {
+    count: u32,
+    rests_until: Timestamp,
 }
 
 /// The spec that was written last to a NodeMirror.
@@ -66,6 +74,7 @@ impl Restarter {
             config_maps: Api::namespaced(client.clone(), &config.namespace),
             written: HashMap::new(),
             lapsed: HashMap::new(),
+            refusals: HashMap::new(),
             pause_written: None,
         }
     }
@@ -145,38 +154,43 @@ impl Restarter {
                     if !is_held && !matching.matches(&node.labels) {
                         continue;
                     }
-                    let newer = self.written.get(name);
-                    let restart = match (&mirror.restart, newer) {
-                        // The agent spoke before our last write.
-                        (Restart::Failed { plan, why, .. }, Some(_)) => {
-                            Restart::Failed { plan: plan.clone(), why: why.clone(), under_this_approval: false }
-                        }
-                        (restart, _) => restart.clone(),
-                    };
                     let seen =
                         || Version { uid: mirror.uid.clone(), resource_version: mirror.resource_version.clone() };
+                    let newer = self.written.get(name);
                     versions.insert(name.clone(), newer.map_or_else(seen, |written| written.version.clone()));
                     states.push(NodeState {
-                        name: name.clone(),
-                        ready: node.ready,
                         agent_alive: alive.contains(name.as_str()),
                         fresh: is_fresh(node.tainted, node.created, deadline, now),
-                        control_plane: node.control_plane,
-                        zone: node.zone.clone(),
-                        cohort: Arc::clone(&mirror.cohort),
-                        change: mirror.change.clone(),
-                        proved: mirror.proved.clone(),
-                        effective: mirror.effective,
-                        restart,
-                        approval: newer.map_or_else(|| mirror.approval.clone(), |written| written.approval.clone()),
-                        requested: mirror.requested.clone(),
-                        withdrawn_at: self.lapsed.get(name).copied(),
+                        ..self.state(name, node, mirror)
                     });
                 }
                 self.lapsed.retain(|name, _| nodes.contains_key(name));
+                self.refusals.retain(|name, _| mirrors.get(name).is_some_and(|m| m.restart != Restart::NotNeeded));
             });
         });
         (states, versions)
+    }
+
+    fn state(&self, name: &str, node: &NodeRecord, mirror: &NodeMirrorRecord) -> NodeState {
+        let newer = self.written.get(name);
+        let restart = mirror.restart.clone();
+        NodeState {
+            name: name.to_owned(),
+            ready: node.ready,
+            agent_alive: false,
+            fresh: false,
+            control_plane: node.control_plane,
+            zone: node.zone.clone(),
+            cohort: Arc::clone(&mirror.cohort),
+            change: mirror.change.clone(),
+            proved: mirror.proved.clone(),
+            effective: mirror.effective,
+            restart: if newer.is_some() { restart.said_before_approval() } else { restart },
+            approval: newer.map_or_else(|| mirror.approval.clone(), |written| written.approval.clone()),
+            requested: mirror.requested.clone(),
+            withdrawn_at: self.lapsed.get(name).copied(),
+            rests_until: self.refusals.get(name).map(|refusals| refusals.rests_until),
+        }
     }
 
     async fn carry_out(
@@ -205,6 +219,11 @@ impl Restarter {
                 continue;
             }
             tracing::info!(node, ?why, "the approval is withdrawn");
+            if *why == Withdrawal::Refused {
+                let count = self.refusals.get(node).map_or(0, |refusals| refusals.count).saturating_add(1);
+                let rests_until = now.saturating_add(rest_after(count)).unwrap_or(Timestamp::MAX);
+                self.refusals.insert(node.clone(), Refusals { count, rests_until });
+            }
             if *why == Withdrawal::Unused {
                 self.lapsed.insert(node.clone(), now);
                 let note = "The approval to restart containerd was not used in time and is withdrawn.".to_owned();

@@ -102,6 +102,8 @@ async fn remove(api: &Api<Node>, name: &str, key: &str) -> Result<(), PassError>
 mod tests {
     use std::sync::Arc;
 
+    use registry_mirror_core::node_failure::NodeFailure;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -126,7 +128,7 @@ mod tests {
             (Some(Readiness::RestartPending), young, true, Verdict::WaitUntil(until)),
             (Some(Readiness::RestartPending), young, false, Verdict::Remove),
             (Some(Readiness::Ready), young, true, Verdict::Remove),
-            (Some(Readiness::Failed("Unsupported")), young, true, Verdict::Remove),
+            (Some(Readiness::Failed(NodeFailure::Unsupported)), young, true, Verdict::Remove),
             (Some(Readiness::DryRun), young, true, Verdict::Remove),
         ] {
             let report = readiness.map(said);

@@ -16,6 +16,7 @@ pub mod hosts_toml;
 pub mod import;
 pub mod lease;
 pub mod marker;
+pub mod node_failure;
 pub mod observed;
 pub mod plan;
 pub mod predecessor;

@@ -3,7 +3,7 @@
 //! What a page holds is the restart's own affair (`restart/ledger.rs`); here it is made sure that a page is whole, that
 //! it is on disk before its effect begins, and that one that cannot be understood is set aside and not followed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -11,9 +11,11 @@ use thiserror::Error;
 use crate::{
     fault,
     file_error::FileError,
-    state::{self, Loaded, StateDir},
+    root::HostRoot,
+    state::{self, Loaded, STATE_DIR, StateDir},
 };
 
+const NAME: &str = "journal.json";
 /// A journal of another layout is not followed but set aside.
 const VERSION: u32 = 1;
 
@@ -28,6 +30,12 @@ pub struct Journal {
     state: StateDir,
 }
 
+/// Whether there is a journal, or it cannot be told.
+#[must_use]
+pub fn may_stand(root: &HostRoot) -> bool {
+    !matches!(root.stat(&Path::new(STATE_DIR).join(NAME)), Ok(None))
+}
+
 impl Journal {
     /// In this state directory, which the caller has locked.
     #[must_use]
@@ -38,7 +46,7 @@ impl Journal {
     /// Where it lies.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.state.file("journal.json")
+        self.state.file(NAME)
     }
 
     /// The page that stands in it; none where nothing is under way, and none with a warning where the file is broken.

@@ -32,7 +32,7 @@ use crate::{
 pub use backups::StoredBackup;
 pub use document::Loaded;
 pub(crate) use document::{PRIVATE, load, save};
-pub use restarts::{BegunRestart, FailedPlan, ProvedRestart, Restarts};
+pub use restarts::{BegunRestart, FailedBy, FailedPlan, ProvedRestart, Restarts};
 
 /// Where it lies, beneath the host's root; mode 0700.
 pub const STATE_DIR: &str = "/var/lib/registry-mirror-operator";

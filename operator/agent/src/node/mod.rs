@@ -303,7 +303,7 @@ impl Node {
         {
             // Whoever does not get as far as the files lets another node write them, where there is one.
             self.share = None;
-            facts.verdict = Failure::Restart.because(why);
+            facts.verdict = self.not_settled().because(why);
             return;
         }
         if self.look.is_none()

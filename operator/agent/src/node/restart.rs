@@ -13,8 +13,9 @@ use registry_mirror_core::{
 };
 use registry_mirror_host::{
     files::HostWriter,
+    journal,
     restart::{AlwaysApproved, Approval, Change, DropIn, Outcome, Request, RestartError, Restarter},
-    state::{BegunRestart, FailedPlan, ProvedRestart, Restarts, StateDir},
+    state::{BegunRestart, FailedBy, FailedPlan, ProvedRestart, Restarts, StateDir},
 };
 
 use super::{
@@ -59,7 +60,7 @@ impl Node {
             .failed
             .filter(|failed| failed.plan.is_none() || failed.plan.as_deref() == Some(request.plan.as_str()));
         let waiting = match &failed {
-            Some(failed) => Failure::Restart.because(failed.why.clone()),
+            Some(failed) => failure_by(failed.by).because(failed.why.clone()),
             None => Verdict::RestartPending,
         };
         let (outcome, leave_given_at) = match leave {
@@ -89,9 +90,14 @@ impl Node {
         let plan = Some(&request.plan);
         match outcome {
             Ok(outcome) => self.conclude(&outcome, plan, due, leave_given_at, metrics, facts).await,
-            Err(error) => {
+            Err(error) if journal::may_stand(&self.root) => {
                 self.unsettled = true;
                 facts.verdict = Failure::Restart.because(error.to_string());
+            }
+            // Each effect stands in the journal before it begins, so without one there was none.
+            Err(error) => {
+                let outcome = Outcome::Refused { why: error.to_string() };
+                self.conclude(&outcome, plan, due, leave_given_at, metrics, facts).await;
             }
         }
     }
@@ -120,7 +126,10 @@ impl Node {
         }
         metrics.restarts.inc();
         tracing::info!(plan = %request.plan, "restarting containerd: {}", restart_reason(&look.plan, &due.proxy));
-        let state = StateDir::open(writer)?;
+        let state = match StateDir::open(writer) {
+            Ok(state) => state,
+            Err(error) => return Ok(Outcome::Refused { why: error.to_string() }),
+        };
         Restarter::new(&state, &self.systemd, &look.cri).run(request, approval).await
     }
 
@@ -157,7 +166,8 @@ impl Node {
                 Verdict::RestartPending
             }
             Outcome::NotApproved { .. } | Outcome::Abandoned => Verdict::RestartPending,
-            Outcome::Refused { why } | Outcome::NotEffective { why } => Failure::Restart.because(why.clone()),
+            Outcome::Refused { why } => Failure::RestartRefused.because(why.clone()),
+            Outcome::NotEffective { why } => Failure::Restart.because(why.clone()),
             Outcome::RolledBack { why, still_down, .. } => {
                 Failure::Restart.because(rolled_back(why, still_down.as_deref()))
             }
@@ -183,8 +193,9 @@ impl Node {
             Outcome::Restarted { plan, .. } | Outcome::RolledBack { plan, .. } => plan.as_ref(),
             _ => None,
         });
-        let fail =
-            |why: String| Some(FailedPlan { plan: plan.map(|plan| plan.as_str().to_owned()), why, leave_given_at });
+        let fail = |by, why: String| {
+            Some(FailedPlan { plan: plan.map(|plan| plan.as_str().to_owned()), by, why, leave_given_at })
+        };
         match outcome {
             Outcome::Restarted { edited, .. } => {
                 restarts.made += 1;
@@ -203,13 +214,13 @@ impl Node {
             Outcome::RolledBack { why, still_down, .. } => {
                 metrics.rollbacks.inc();
                 restarts.made += 1;
-                restarts.failed = fail(rolled_back(why, still_down.as_deref()));
+                restarts.failed = fail(FailedBy::Restart, rolled_back(why, still_down.as_deref()));
             }
             Outcome::NotEffective { why } => {
                 restarts.made += 1;
-                restarts.failed = fail(why.clone());
+                restarts.failed = fail(FailedBy::Restart, why.clone());
             }
-            Outcome::Refused { why } => restarts.failed = fail(why.clone()),
+            Outcome::Refused { why } => restarts.failed = fail(FailedBy::Refusal, why.clone()),
             Outcome::Changed { .. } | Outcome::NotApproved { .. } | Outcome::Abandoned => return,
         }
         if let Err(error) = self.state().and_then(|state| state.save_restarts(&restarts)) {
@@ -251,6 +262,13 @@ impl Node {
                 Restarts::default()
             }
         }
+    }
+}
+
+const fn failure_by(by: FailedBy) -> Failure {
+    match by {
+        FailedBy::Restart => Failure::Restart,
+        FailedBy::Refusal => Failure::RestartRefused,
     }
 }
 

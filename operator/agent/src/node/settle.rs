@@ -1,10 +1,10 @@
 //! A restart that an earlier process began: finished or undone before anything else is planned.
 
 use jiff::Timestamp;
-use registry_mirror_host::restart::recover;
+use registry_mirror_host::{journal, restart::recover};
 
 use super::Node;
-use crate::metrics::Metrics;
+use crate::{facts::Failure, metrics::Metrics};
 
 impl Node {
     /// Settles what was left unfinished. The caller holds the lock.
@@ -23,5 +23,11 @@ impl Node {
         }
         self.unsettled = false;
         Ok(())
+    }
+
+    /// What it means that it could not be settled. A host whose state cannot be read (a full or broken /var) and that
+    /// has no journal is no restart that went wrong, and none of the other nodes' business.
+    pub(super) fn not_settled(&self) -> Failure {
+        if journal::may_stand(&self.root) { Failure::Restart } else { Failure::Apply }
     }
 }

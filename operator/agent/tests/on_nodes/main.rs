@@ -133,7 +133,7 @@ fn a_hosts_toml_that_is_fought_over_is_put_back_always() -> Result<()> {
         if pause == 8 {
             // Another process knows of the fight too: its record is on the disk.
             let said = pass(node)?;
-            ensure!(said.contains("verdict Failed(Contested") && said.contains(FILE), "{said}");
+            ensure!(said.contains("verdict Contested: ") && said.contains(FILE), "{said}");
             ensure!(said.contains("conflict ") && said.contains("it waits and is put back at"), "{said}");
         }
         put_back(Duration::from_secs(pause + 5))?;
@@ -196,6 +196,30 @@ fn the_right_file_is_found_and_an_unsafe_unit_is_left_alone() -> Result<()> {
     ensure!(said.contains("verdict Unsupported") && said.contains("KillMode=control-group"), "{said}");
     ensure!(config(node)? == before && starts(node)? == 1, "it was to be left alone");
     Ok(())
+}
+
+/// A full /var is no restart that failed: nothing is touched, and once there is room it goes on. What went well is
+/// remembered, for it is an example to other nodes.
+#[test]
+#[ignore = "boots nodes"]
+fn a_full_state_directory_refuses_and_touches_nothing() -> Result<()> {
+    let bed = boot("full", [spec("node1", "2.4.2")])?;
+    let node = bed.node("node1")?;
+    let state = "/var/lib/registry-mirror-operator";
+    node.sh(&format!("mkdir -p {state} && mount -t tmpfs -o size=64k,mode=700 none {state}"))?;
+    // The files are in place before the disk is full: what is left is the restart.
+    let said = pass_with(node, &format!("--leave nobody {WISH}"))?;
+    ensure!(said.contains("verdict RestartPending"), "{said}");
+    node.sh(&format!("cat /dev/zero >{state}/filler 2>/dev/null || true"))?;
+    let before = config(node)?;
+    let said = pass(node)?;
+    ensure!(said.contains("verdict RestartRefused: ") && said.contains("restarts 0"), "{said}");
+    ensure!(config(node)? == before && starts(node)? == 1, "it was to be left alone");
+    node.sh(&format!("rm {state}/filler"))?;
+    let said = pass(node)?;
+    ensure!(said.contains("verdict Ready") && said.contains("restarts 1") && said.contains("\nproved "), "{said}");
+    ensure!(pass(node)?.contains("\nproved "), "the next process knows it too");
+    node.sh(&format!("umount {state}")).map(drop)
 }
 
 /// A second containerd, as Docker or K3s bring one along: without a pod to tell, the usual socket is meant; with one

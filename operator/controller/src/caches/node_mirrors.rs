@@ -6,9 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 use registry_mirror_core::{
     budget::{Approval, ChangeHash, Cohort, PlanHash, Restart},
+    node_failure::{Attempt, NodeFailure},
     summary::{NodeReport, RegistryReport},
 };
-use registry_mirror_crds::{DriftStatus, NodeMirror, NodeMirrorStatus, condition, reason};
+use registry_mirror_crds::{DriftStatus, NodeMirror, NodeMirrorStatus, condition};
 
 use super::{
     Caches,
@@ -180,18 +181,16 @@ fn restart(status: &NodeMirrorStatus, generation: i64) -> Restart {
     let Some(plan) = &status.plan else { return Restart::NotNeeded };
     let hash = PlanHash::new(plan.hash.clone());
     let find = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
-    let ready = find(condition::READY);
-    // A broken file is no restart that failed, but the next restart would be, here and wherever else it was broken.
-    if let Some(ready) = ready.filter(|ready| ready.status != "True" && ready.reason == reason::CONFIG_BROKEN) {
-        return Restart::Failed { plan: hash, why: ready.message.clone(), under_this_approval: false };
-    }
-    if let Some(ready) = ready.filter(|ready| ready.status != "True" && ready.reason == reason::RESTART_FAILED) {
+    if let Some(ready) = find(condition::READY).filter(|ready| ready.status != "True") {
         let seen = ready.observed_generation.or(status.observed_generation);
-        return Restart::Failed {
-            plan: hash,
-            why: ready.message.clone(),
-            under_this_approval: seen.is_some_and(|seen| seen >= generation),
-        };
+        let under_this_approval = seen.is_some_and(|seen| seen >= generation);
+        match NodeFailure::of(&ready.reason).attempt() {
+            Attempt::Failed => {
+                return Restart::Failed { plan: hash, why: ready.message.clone(), under_this_approval };
+            }
+            Attempt::Refused => return Restart::Refused { plan: hash, under_this_approval },
+            Attempt::None => {}
+        }
     }
     let pending = find(condition::RESTART_PENDING).is_some_and(|pending| pending.status == "True");
     if pending && plan.restart { Restart::Pending(hash) } else { Restart::NotNeeded }
@@ -241,6 +240,19 @@ mod tests {
             assert!(
                 matches!(record.restart, Restart::Failed { under_this_approval, .. } if under_this_approval == expected)
             );
+        }
+    }
+
+    #[test]
+    fn what_touched_nothing_is_no_failure() {
+        let read = |reason| {
+            let status = serde_json::json!({"plan": plan(), "conditions": [condition("Ready", "False", reason, 1)]});
+            Reader::default().read(object(1, &status)).restart
+        };
+        let plan = PlanHash::new("p".into());
+        assert_eq!(read("RestartRefused"), Restart::Refused { plan, under_this_approval: true });
+        for reason in ["ConfigBroken", "ApplyFailed", "ObserveFailed", "Unsupported", "SomethingNew"] {
+            assert_eq!(read(reason), Restart::NotNeeded, "{reason}");
         }
     }
 

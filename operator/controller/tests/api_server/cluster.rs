@@ -285,6 +285,12 @@ impl Cluster {
         self.report(node, &conditions, Some(plan)).await;
     }
 
+    /// It could not begin; nothing was touched.
+    pub async fn report_refused(&self, node: &str, plan: &str) {
+        let conditions = [("Ready", "False", "RestartRefused"), ("RestartPending", "False", "NoRestartNeeded")];
+        self.report(node, &conditions, Some(plan)).await;
+    }
+
     /// The nodes that may restart now.
     pub async fn approved(&self) -> Vec<String> {
         let list = self.all::<NodeMirror>().list(&ListParams::default()).await.expect("the API server answers");

@@ -142,6 +142,24 @@ async fn a_failure_pauses_until_resume_and_the_failed_node_comes_last() {
     controller.stop().await.expect("it stops in order");
 }
 
+/// A full disk or a broken file on one node stops no other one.
+#[tokio::test]
+async fn a_refusal_that_touched_nothing_pauses_nobody() {
+    let Some((cluster, controller)) = with_nodes(&["n1", "n2", "n3"], Policy::Automatic).await else { return };
+    approved(&cluster, &["n1"]).await;
+    cluster.report_refused("n1", "plan-n1").await;
+    approved(&cluster, &["n2"]).await;
+    let broken = [("Ready", "False", "ConfigBroken"), ("RestartPending", "False", "NoRestartNeeded")];
+    cluster.report("n2", &broken, None).await;
+    approved(&cluster, &["n3"]).await;
+    cluster.report_restarted("n3").await;
+    // n1 has its rest before it is asked again
+    approved(&cluster, &[]).await;
+    assert_eq!(cluster.rollout().await.map(|data| data["paused"].clone()).as_deref(), Some("false"));
+    cluster.tells("hub", "Programmed=False NodesFailed").await;
+    controller.stop().await.expect("it stops in order");
+}
+
 async fn resume(cluster: &Cluster) {
     let patch = json!({"data": {"paused": "false"}});
     let params = PatchParams::default();

@@ -15,6 +15,17 @@ use jiff::{SignedDuration, Timestamp};
 pub use change::{ChangeHash, Cohort};
 pub use max_unavailable::{MaxUnavailable, MaxUnavailableError};
 
+/// A refused restart may be tried again after this time; doubled with each refusal, up to [`LONGEST_REST`].
+const FIRST_REST: SignedDuration = SignedDuration::from_mins(10);
+const LONGEST_REST: SignedDuration = SignedDuration::from_hours(24);
+
+/// How long a node is left alone that has refused its restart so many times in a row.
+#[must_use]
+pub fn rest_after(refusals: u32) -> SignedDuration {
+    let doubled = 1_i32.checked_shl(refusals.saturating_sub(1)).filter(|times| *times > 0).unwrap_or(i32::MAX);
+    FIRST_REST.checked_mul(doubled).unwrap_or(LONGEST_REST).min(LONGEST_REST)
+}
+
 /// After this time an approval that led to no restart is withdrawn.
 pub const APPROVAL_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 
@@ -133,6 +144,8 @@ pub struct NodeState {
     pub requested: Option<PlanHash>,
     /// When an approval of it was last withdrawn unused; such nodes come last.
     pub withdrawn_at: Option<Timestamp>,
+    /// It has refused its restart, and is left alone until then.
+    pub rests_until: Option<Timestamp>,
 }
 
 impl NodeState {
@@ -150,6 +163,13 @@ pub enum Restart {
     NotNeeded,
     /// It waits for leave to carry out this plan.
     Pending(PlanHash),
+    /// It could not begin, and touched nothing.
+    Refused {
+        /// The plan.
+        plan: PlanHash,
+        /// As with [`Restart::Failed`].
+        under_this_approval: bool,
+    },
     /// It tried and went back.
     Failed {
         /// The plan.
@@ -162,10 +182,22 @@ pub enum Restart {
 }
 
 impl Restart {
+    /// The same for an approval that the agent has not seen when it said this.
+    #[must_use]
+    pub fn said_before_approval(mut self) -> Self {
+        match &mut self {
+            Self::NotNeeded | Self::Pending(_) => {}
+            Self::Refused { under_this_approval, .. } | Self::Failed { under_this_approval, .. } => {
+                *under_this_approval = false;
+            }
+        }
+        self
+    }
+
     const fn plan(&self) -> Option<&PlanHash> {
         match self {
             Self::NotNeeded => None,
-            Self::Pending(plan) | Self::Failed { plan, .. } => Some(plan),
+            Self::Pending(plan) | Self::Refused { plan, .. } | Self::Failed { plan, .. } => Some(plan),
         }
     }
 }
@@ -225,6 +257,8 @@ pub enum Withdrawal {
     Unused,
     /// The restart failed.
     Failed,
+    /// The node could not begin, and touched nothing.
+    Refused,
     /// Restarts are paused, or nothing may restart any more.
     Stopped,
 }
@@ -274,6 +308,9 @@ pub fn decide(nodes: &[NodeState], rules: &Rules<'_>) -> Decisions {
     if stopped {
         return decisions;
     }
+    let rested = nodes.iter().filter(|node| matches!(node.restart, Restart::Refused { .. }) && node.approval.is_none());
+    let rested = rested.filter_map(|node| node.rests_until).filter(|until| *until > rules.now).min();
+    decisions.wake_at = decisions.wake_at.into_iter().chain(rested).min();
 
     let (fresh, settled): (Vec<_>, Vec<_>) = nodes.iter().partition(|node| node.fresh && !node.control_plane);
     let mut granted: Vec<&NodeState> = fresh.into_iter().filter(|node| may_be_granted(node, rules)).collect();
@@ -312,6 +349,9 @@ fn spent(node: &NodeState, approval: &Approval, stopped: bool, now: Timestamp) -
     match node.restart.plan() {
         None => Some(Withdrawal::Used),
         Some(plan) if *plan != approval.plan => Some(Withdrawal::Superseded),
+        Some(_) if matches!(node.restart, Restart::Refused { under_this_approval: true, .. }) => {
+            Some(Withdrawal::Refused)
+        }
         Some(_) if stopped => Some(Withdrawal::Stopped),
         Some(_) if now.duration_since(approval.approved_at) >= APPROVAL_LIFETIME => Some(Withdrawal::Unused),
         Some(_) => None,
@@ -333,6 +373,7 @@ fn may_be_granted(node: &NodeState, rules: &Rules<'_>) -> bool {
         && match &node.restart {
             Restart::NotNeeded => false,
             Restart::Pending(_) => true,
+            Restart::Refused { .. } => node.rests_until.is_none_or(|until| until <= rules.now),
             // Each retry costs one `resume`; where failures do not pause, a person has to ask for it, else the
             // node would restart for ever.
             Restart::Failed { .. } => rules.pause_on_failure,

@@ -26,6 +26,7 @@ fn ready(name: &str) -> NodeState {
         approval: None,
         requested: None,
         withdrawn_at: None,
+        rests_until: None,
     }
 }
 
@@ -182,6 +183,28 @@ fn without_pausing_a_failed_node_waits_for_a_person() {
     assert_eq!(decisions.withdraw, [("a".to_owned(), Withdrawal::Failed)]);
 }
 
+/// One full /var is that node's trouble.
+#[test]
+fn a_refusal_stops_no_other_node_and_is_tried_again_after_a_rest() {
+    let refused =
+        |name| NodeState { restart: Restart::Refused { plan: plan("p"), under_this_approval: true }, ..pending(name) };
+    let one = rules(Policy::Automatic, "1");
+    let decisions = decide(&[approved(refused("a"), 1), pending("b")], &one);
+    assert_eq!(decisions.withdraw, [("a".to_owned(), Withdrawal::Refused)]);
+    assert_eq!((decisions.pause, decisions.failures), (None, BTreeSet::new()));
+    let resting = NodeState { rests_until: Some(NOW + SignedDuration::from_secs(1)), ..refused("a") };
+    assert_eq!(grants(&[resting.clone(), pending("b")], &one), ["b"]);
+    let decisions = decide(std::slice::from_ref(&resting), &one);
+    assert_eq!((decisions.grant, decisions.wake_at), (vec![], resting.rests_until));
+    let rested = NodeState { rests_until: Some(NOW), ..refused("a") };
+    assert_eq!(grants(&[rested.clone(), pending("b")], &one), ["b"], "others come first");
+    assert_eq!(grants(std::slice::from_ref(&rested), &one), ["a"]);
+    assert_eq!(grants(&[requested(resting, "p")], &rules(Policy::Manual, "1")), ["a"], "a person need not wait");
+    assert!(grants(&[rested], &rules(Policy::Manual, "1")).is_empty());
+    let rests: Vec<_> = [1, 2, 3, 9, 40].map(|refusals| rest_after(refusals).as_mins()).into();
+    assert_eq!(rests, [10, 20, 40, 24 * 60, 24 * 60]);
+}
+
 #[test]
 fn failures_survive_their_text() {
     let failures = BTreeSet::from([
@@ -199,7 +222,7 @@ prop_compose! {
         fresh in prop::bool::weighted(0.1),
         control_plane in prop::bool::weighted(0.2),
         (zone, distribution, change, proved, effective) in (prop::option::of("[xy]"), "[de]", "[cd]", prop::option::of("[cd]"), any::<bool>()),
-        kind in 0..4_u8,
+        kind in 0..5_u8,
         under_this_approval: bool,
         approval in prop::option::of(0..900_i64),
         requested in prop::option::of("[pq]"),
@@ -207,6 +230,7 @@ prop_compose! {
         let restart = match kind {
             0 => Restart::NotNeeded,
             1 | 2 => Restart::Pending(plan("p")),
+            3 => Restart::Refused { plan: plan("p"), under_this_approval },
             _ => Restart::Failed { plan: plan("p"), why: "It failed.".to_owned(), under_this_approval },
         };
         let approval = approval
@@ -219,6 +243,7 @@ prop_compose! {
             proved: proved.map(ChangeHash::new),
             requested: requested.map(PlanHash::new),
             withdrawn_at: None,
+            rests_until: None,
         }
     }
 }

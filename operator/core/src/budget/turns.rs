@@ -34,8 +34,8 @@ pub(super) fn next<'n>(nodes: &[&'n NodeState], rules: &Rules<'_>, room: usize) 
     granted
 }
 
-/// Those with a lower standing come first: nodes that let an approval lapse come after others, and those that failed
-/// come last, so that one bad node does not hold up the rest.
+/// Those with a lower standing come first: nodes that let an approval lapse come after others, and those that refused or
+/// failed come last, so that one bad node does not hold up the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Standing {
     failed: bool,
@@ -52,7 +52,7 @@ fn standings<'n>(nodes: &[&'n NodeState], rules: &Rules<'_>) -> BTreeMap<Standin
     let mut standings: BTreeMap<Standing, Waiting<'n>> = BTreeMap::new();
     for node in nodes {
         let standing = Standing {
-            failed: matches!(node.restart, Restart::Failed { .. }),
+            failed: matches!(node.restart, Restart::Failed { .. } | Restart::Refused { .. }),
             lapsed: node.withdrawn_at,
             control_plane: node.control_plane,
         };

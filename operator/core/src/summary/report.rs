@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use registry_mirror_crds::{NodeMirrorStatus, condition, reason};
 
+use crate::node_failure::NodeFailure;
+
 /// The last word of one agent.
 ///
 /// Most nodes say the same of their registries, so that part is shared: a controller of 5,000 nodes and 100 objects
@@ -31,8 +33,8 @@ pub enum Readiness {
     DryRun,
     /// It is as before the install.
     Restored,
-    /// It cannot; the reason is one of [`registry_mirror_crds::reason`], or `Unknown` for one of a newer agent.
-    Failed(&'static str),
+    /// It cannot.
+    Failed(NodeFailure),
     /// Its agent has said nothing yet.
     Unknown,
 }
@@ -70,18 +72,6 @@ pub enum Health {
     NotProbed,
 }
 
-const FAILURES: [&str; 9] = [
-    reason::RESTART_FAILED,
-    reason::UNSUPPORTED,
-    reason::CHANGED_SINCE_START,
-    reason::CONFIG_BROKEN,
-    reason::APPLY_FAILED,
-    reason::CONTESTED,
-    reason::OBSERVE_FAILED,
-    reason::BUNDLE_UNKNOWN,
-    reason::SHARED,
-];
-
 impl Readiness {
     /// From the condition `Ready`.
     #[must_use]
@@ -93,7 +83,7 @@ impl Readiness {
             reason::RESTART_PENDING => Self::RestartPending,
             reason::DRY_RUN => Self::DryRun,
             reason::RESTORED => Self::Restored,
-            other => Self::Failed(FAILURES.into_iter().find(|known| *known == other).unwrap_or("Unknown")),
+            other => Self::Failed(NodeFailure::of(other)),
         }
     }
 
@@ -105,7 +95,7 @@ impl Readiness {
             Self::RestartPending => reason::RESTART_PENDING,
             Self::DryRun => reason::DRY_RUN,
             Self::Restored => reason::RESTORED,
-            Self::Failed(reason) => reason,
+            Self::Failed(failure) => failure.reason(),
             Self::Unknown => "Unknown",
         }
     }

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     bundle::Bundle,
     compile::{CompileOptions, Compiled, InForce, Problem, References, Refusal, compile},
+    node_failure::NodeFailure,
     select::Labels,
 };
 
@@ -128,8 +129,12 @@ fn each_state_tells_what_to_do() {
         ("two wait for a person", vec![pending(), pending()], manual),
         ("one waits in vain", vec![pending()], never),
         ("paused", vec![ready(), pending(), pending()], paused.clone()),
-        ("failed and paused", vec![ready(), failed(reason::RESTART_FAILED), pending()], paused),
-        ("two are unsupported", vec![failed(reason::UNSUPPORTED), failed(reason::UNSUPPORTED), ready()], rollout()),
+        ("failed and paused", vec![ready(), failed(NodeFailure::Restart), pending()], paused),
+        (
+            "two are unsupported",
+            vec![failed(NodeFailure::Unsupported), failed(NodeFailure::Unsupported), ready()],
+            rollout(),
+        ),
         ("a mirror is down for one node", vec![ready(), node(Readiness::Ready, Health::Unhealthy)], rollout()),
         ("not probed", vec![node(Readiness::Ready, Health::NotProbed)], rollout()),
         ("DryRun", vec![node(Readiness::DryRun, Health::NotProbed)], Rollout { mode: Mode::DryRun, ..rollout() }),
@@ -219,7 +224,7 @@ fn an_agent_report_is_read_from_its_status() {
     });
     let status: registry_mirror_crds::NodeMirrorStatus = serde_json::from_value(status).expect("a status");
     let report = NodeReport::from(status);
-    assert_eq!((report.readiness, &*report.message), (Readiness::Failed("Unknown"), "Why."));
+    assert_eq!((report.readiness, &*report.message), (Readiness::Failed(NodeFailure::Other), "Why."));
     let health: Vec<_> = report.registries[0].mirrors.iter().map(|mirror| mirror.health).collect();
     assert_eq!(health, [Health::Healthy, Health::Unhealthy, Health::Unhealthy, Health::NotProbed]);
 }

@@ -45,12 +45,26 @@ pub struct ProvedRestart {
     pub at: Timestamp,
 }
 
-/// A plan that was tried and undone. It is not tried again without new leave.
+/// How a plan failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FailedBy {
+    /// containerd was restarted, or may have been.
+    #[default]
+    Restart,
+    /// It was refused before anything was touched.
+    Refusal,
+}
+
+/// A plan that was tried in vain. It is not tried again without new leave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedPlan {
     /// Its hash; `None` where a crash lost it, which then means every plan.
     pub plan: Option<String>,
+    /// How.
+    #[serde(default)]
+    pub by: FailedBy,
     /// Why, in a sentence.
     pub why: String,
     /// When the leave that was used had been given, or when the failure was noticed.
