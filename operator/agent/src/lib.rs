@@ -11,6 +11,7 @@ pub mod probes;
 mod report;
 mod reporter;
 mod run;
+mod second_look;
 mod serve;
 
 pub use approval::{ClusterApproval, Leave};

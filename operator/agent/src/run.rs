@@ -20,6 +20,7 @@ use crate::{
     node::{Node, NodeError, NodeSettings},
     probes::{self, Startup},
     reporter,
+    second_look,
     serve::serve,
 };
 
@@ -99,19 +100,18 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
     let mut stop = std::pin::pin!(stop);
     let mut drift = node.watch_for_drift(look_interval);
     let heard_by = Instant::now() + HEARING;
+    // Since when the host cannot be looked at.
+    let mut failing_since = None;
     loop {
+        // Before they are read: what comes between is heard in the next pass.
+        let heard = inputs.are_known();
         let work = work(&mut inputs, &mut node, Instant::now() >= heard_by);
         let awaits = work.is_none();
+        let mut again_in = None;
         if let Some(Work { slice, complaint }) = work {
             if let Some(slice) = &slice {
                 node.remember(slice);
-                slices.send_if_modified(|current: &mut Option<Arc<Bundle>>| {
-                    let changed = current.as_deref() != Some(slice);
-                    if changed {
-                        *current = Some(Arc::new(slice.clone()));
-                    }
-                    changed
-                });
+                tell(&slices, slice);
             }
             node.set_health(Arc::clone(&mirrors.borrow_and_update()));
             let seen = match &*inputs.node_mirror.borrow_and_update() {
@@ -125,7 +125,17 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
                 Some(slice) => node.pass(slice, &leave, &metrics).await,
                 None => nothing_to_work_from(),
             };
-            publish(&facts, Facts { generation, ..with_complaint(found, complaint) }, &metrics);
+            metrics.passes.inc();
+            let found = Facts { generation, ..with_complaint(found, complaint) };
+            let first_failure = *failing_since.get_or_insert(started);
+            let next = second_look::next(&found.verdict, started - first_failure);
+            if next.again_in.is_none() {
+                failing_since = None;
+            }
+            if next.is_said && heard {
+                publish(&facts, found, &metrics);
+            }
+            again_in = next.again_in;
             metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
             startup.set_done();
         }
@@ -154,8 +164,28 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
                     HEARING.as_secs()
                 );
             }
+            () = after(again_in) => node.look_afresh(),
         }
     }
+}
+
+/// Never, where there is no time.
+async fn after(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells the probes what the node works from, where that has changed.
+fn tell(slices: &watch::Sender<Option<Arc<Bundle>>>, slice: &Bundle) {
+    slices.send_if_modified(|current| {
+        let changed = current.as_deref() != Some(slice);
+        if changed {
+            *current = Some(Arc::new(slice.clone()));
+        }
+        changed
+    });
 }
 
 /// What to work from; `None` while the API server may still answer.
@@ -207,7 +237,6 @@ fn with_complaint(mut facts: Facts, complaint: Option<String>) -> Facts {
 }
 
 fn publish(out: &watch::Sender<Option<Facts>>, facts: Facts, metrics: &Metrics) {
-    metrics.passes.inc();
     metrics.ready.set(i64::from(facts.verdict.is_ready()));
     metrics.effective.set(i64::from(facts.effective == Effective::Yes));
     out.send_if_modified(|current| {

@@ -11,8 +11,8 @@ use kube::{
 use registry_mirror_core::{
     budget::Policy,
     bundle::Mode,
-    startup_taint::deadline,
-    summary::{NodeReport, Readiness},
+    startup_taint::{deadline, is_final},
+    summary::NodeReport,
 };
 
 use crate::{
@@ -73,10 +73,7 @@ enum Verdict {
 
 /// The taint must never stop a cluster from growing: it stays only while the agent is on its way.
 fn verdict(report: Option<&NodeReport>, created: Option<Timestamp>, rules: &Rules) -> Verdict {
-    let on_its_way = match report.map(|report| report.readiness) {
-        None | Some(Readiness::Unknown | Readiness::RestartPending) => true,
-        Some(Readiness::Ready | Readiness::DryRun | Readiness::Restored | Readiness::Failed(_)) => false,
-    };
+    let on_its_way = report.is_none_or(|report| !is_final(report.readiness));
     let until = deadline(created, SignedDuration::try_from(rules.deadline).unwrap_or(SignedDuration::MAX));
     if on_its_way && rules.may_wait && rules.now < until { Verdict::WaitUntil(until) } else { Verdict::Remove }
 }
@@ -102,7 +99,7 @@ async fn remove(api: &Api<Node>, name: &str, key: &str) -> Result<(), PassError>
 mod tests {
     use std::sync::Arc;
 
-    use registry_mirror_core::node_failure::NodeFailure;
+    use registry_mirror_core::{node_failure::NodeFailure, summary::Readiness};
 
     use super::*;
 
@@ -129,6 +126,8 @@ mod tests {
             (Some(Readiness::RestartPending), young, false, Verdict::Remove),
             (Some(Readiness::Ready), young, true, Verdict::Remove),
             (Some(Readiness::Failed(NodeFailure::Unsupported)), young, true, Verdict::Remove),
+            (Some(Readiness::Failed(NodeFailure::BundleUnknown)), young, true, Verdict::WaitUntil(until)),
+            (Some(Readiness::Failed(NodeFailure::Observe)), old, true, Verdict::Remove),
             (Some(Readiness::DryRun), young, true, Verdict::Remove),
         ] {
             let report = readiness.map(said);

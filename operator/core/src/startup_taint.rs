@@ -2,6 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::{node_failure::NodeFailure, summary::Readiness};
+
 /// When the taint goes in any case. A node whose creation is not known has had its time.
 #[must_use]
 pub fn deadline(created: Option<Timestamp>, after: SignedDuration) -> Timestamp {
@@ -15,9 +17,42 @@ pub fn is_fresh(tainted: bool, created: Option<Timestamp>, after: SignedDuration
     tainted && now < deadline(created, after)
 }
 
+/// Whether the agent has come as far as it can: nothing more is to be awaited for its node.
+///
+/// Not while it has not heard what is wanted, nor while containerd does not answer, which it does not while it starts.
+#[must_use]
+pub const fn is_final(readiness: Readiness) -> bool {
+    match readiness {
+        Readiness::Ready | Readiness::DryRun | Readiness::Restored => true,
+        Readiness::RestartPending | Readiness::Unknown => false,
+        Readiness::Failed(failure) => match failure {
+            NodeFailure::Observe | NodeFailure::BundleUnknown => false,
+            NodeFailure::Restart
+            | NodeFailure::RestartRefused
+            | NodeFailure::Unsupported
+            | NodeFailure::ChangedSinceStart
+            | NodeFailure::ConfigBroken
+            | NodeFailure::Apply
+            | NodeFailure::Contested
+            // A newer agent's word must not keep a node out of use.
+            | NodeFailure::Other => true,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_that_has_not_heard_or_not_seen_has_not_come_to_its_end() {
+        let not_final: Vec<_> =
+            NodeFailure::ALL.into_iter().filter(|failure| !is_final(Readiness::Failed(*failure))).collect();
+        assert_eq!(not_final, [NodeFailure::Observe, NodeFailure::BundleUnknown]);
+        assert!(is_final(Readiness::of("False", "SaidByANewerAgent")));
+        assert!(is_final(Readiness::Ready) && is_final(Readiness::DryRun) && is_final(Readiness::Restored));
+        assert!(!is_final(Readiness::RestartPending) && !is_final(Readiness::Unknown));
+    }
 
     #[test]
     fn an_old_node_that_is_tainted_is_not_fresh() {

@@ -52,6 +52,14 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// Whether the API server has answered for each of them. Before that nothing is said of the node: not to have heard
+    /// is no failure, and an answer for one is none for another.
+    #[must_use]
+    pub fn are_known(&self) -> bool {
+        let Self { bundle, labels, node_mirror } = self;
+        *bundle.borrow() != Known::NotYet && *labels.borrow() != Known::NotYet && *node_mirror.borrow() != Known::NotYet
+    }
+
     /// Resolves when one of them has a new value. A watch that has ended never does.
     pub async fn changed(&mut self) {
         let Self { bundle, labels, node_mirror } = self;
@@ -95,4 +103,23 @@ pub fn start(client: &Client, names: &Names, tasks: &mut JoinSet<WatchEnded>) ->
     }));
 
     Inputs { bundle: bundle_in, labels, node_mirror }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_known_before_the_last_of_them_has_answered() {
+        let (bundle_out, bundle) = watch::channel(Known::NotYet);
+        let (labels_out, labels) = watch::channel(Known::NotYet);
+        let (node_mirror_out, node_mirror) = watch::channel(Known::NotYet);
+        let inputs = Inputs { bundle, labels, node_mirror };
+        let _ = labels_out.send(Known::Is(BTreeMap::new()));
+        assert!(!inputs.are_known());
+        let _ = bundle_out.send(Known::Absent);
+        assert!(!inputs.are_known());
+        let _ = node_mirror_out.send(Known::Absent);
+        assert!(inputs.are_known());
+    }
 }

@@ -37,6 +37,46 @@ async fn each_linux_node_has_a_node_mirror_that_it_owns() {
     controller.stop().await.expect("it stops in order");
 }
 
+/// An agent that has not heard what is wanted, or whose containerd is just starting, is on its way.
+#[tokio::test]
+async fn the_startup_taint_stays_until_what_the_agent_says_is_final() {
+    let Some(cluster) = Cluster::clean().await else { return };
+    let taint = "registry-mirror.dev/not-ready";
+    let mut config = cluster.config("a");
+    config.startup_taint = Some(taint.to_owned());
+    let controller = cluster.start(config);
+    until("the bundle", || cluster.bundle()).await;
+    for node in ["deaf", "blind", "unsupported", "witness"] {
+        cluster.node(node, json!({}), json!([{"key": taint, "effect": "NoSchedule"}])).await;
+        cluster.agent_pod(node, true).await;
+    }
+    let not_ready = |reason: &'static str| [("Ready", "False", reason)];
+    cluster.report("deaf", &not_ready("BundleUnknown"), None).await;
+    cluster.report("blind", &not_ready("ObserveFailed"), None).await;
+    cluster.report("unsupported", &not_ready("Unsupported"), None).await;
+    let nodes = cluster.all::<Node>();
+    let tainted = || async {
+        let all = nodes.list(&ListParams::default()).await.expect("listed");
+        let has = |node: &Node| {
+            let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+            taints.into_iter().any(|has| has.key == taint)
+        };
+        all.items.iter().filter(|node| has(node)).map(ResourceExt::name_any).collect::<Vec<_>>()
+    };
+    // The last report that was written is acted on, so the earlier ones have been too.
+    cluster.report_ready("witness").await;
+    until("the taints of those that are done are gone", || async {
+        let left = tainted().await;
+        (!left.contains(&"witness".to_owned()) && !left.contains(&"unsupported".to_owned())).then_some(())
+    })
+    .await;
+    assert_eq!(tainted().await, ["blind", "deaf"]);
+    cluster.report_ready("deaf").await;
+    cluster.report_ready("blind").await;
+    until("they are done too", || async { tainted().await.is_empty().then_some(()) }).await;
+    controller.stop().await.expect("it stops in order");
+}
+
 #[tokio::test]
 async fn the_startup_taint_goes_when_the_agent_is_done_and_others_stay() {
     let Some(cluster) = Cluster::clean().await else { return };
