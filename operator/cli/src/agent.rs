@@ -108,7 +108,7 @@ pub fn run(args: AgentArgs) -> anyhow::Result<Exit> {
     // One thread: an agent is idle nearly all the time, and each thread costs every node memory.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
-        let client = kube::Client::try_default()
+        let client = registry_mirror_client::infer()
             .await
             .context("the API server's address and token could not be read; the agent runs in a pod of the cluster")?;
         registry_mirror_agent::run(config, client, shutdown::requested()).await?;

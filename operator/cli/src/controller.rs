@@ -146,7 +146,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<Exit> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
-        let client = kube::Client::try_default().await.context(
+        let client = registry_mirror_client::infer().await.context(
             "the API server's address and token could not be read; the controller runs in a pod of the cluster",
         )?;
         registry_mirror_controller::run(config, client, shutdown::requested()).await?;

@@ -38,7 +38,7 @@ impl ClusterArgs {
                 .map_err(|_| error)
                 .context("no cluster to speak to: set KUBECONFIG, or write ~/.kube/config, as for kubectl")?,
         };
-        kube::Client::try_from(config).context("the API server's address or credentials could not be used")
+        registry_mirror_client::connect(config).context("the API server's address or credentials could not be used")
     }
 }
 

@@ -20,4 +20,5 @@ mod lost_bundle;
 mod nodes;
 mod published;
 mod restarts;
+mod silent_peer;
 mod status;
