@@ -152,10 +152,8 @@ impl Host {
         let after = again.analyze();
         assert_eq!(after.effectiveness, Effectiveness::Directory(directory.to_owned()));
         assert_eq!(names(&after.legacy.headers), names(&before.legacy.headers), "headers for all registries");
-        if edit.changes.iter().all(|change| change.to.is_some()) {
-            assert_eq!(names(&after.legacy.configs_auth), names(&before.legacy.configs_auth), "credentials by host");
-            assert_eq!(names(&after.legacy.auths), names(&before.legacy.auths), "credentials by url");
-        }
+        assert_eq!(names(&after.legacy.configs_auth), names(&before.legacy.configs_auth), "credentials by host");
+        assert_eq!(names(&after.legacy.auths), names(&before.legacy.auths), "credentials by url");
         assert_eq!(after.pull_path.is_local(), before.pull_path.is_local(), "the path by which images are pulled");
         match config_toml::patch(&again, directory) {
             Ok(second) => {

@@ -43,7 +43,7 @@ pub fn check(data: &[u8]) {
         _ => return,
     };
     match imported {
-        Ok(Imported { mirrors, secrets, left_out }) => {
+        Ok(Imported { mirrors, secrets, left_out, remarks }) => {
             PROGRESS.reached(1);
             if !mirrors.is_empty() {
                 PROGRESS.reached(2);
@@ -51,6 +51,7 @@ pub fn check(data: &[u8]) {
             let objects = serde_json::to_string(&mirrors).expect("objects are JSON");
             watch.check("a RegistryMirror", &objects);
             watch.check("a hint", &left_out.join("\n"));
+            remarks.iter().for_each(|remark| watch.check("a remark", &remark.to_string()));
             serde_json::to_string(&secrets).expect("Secrets are JSON");
         }
         Err(error) => watch.check("an error", &error),

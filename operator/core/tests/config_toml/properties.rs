@@ -231,6 +231,18 @@ proptest! {
     }
 
     #[test]
+    fn no_edit_takes_credentials_out(host in host()) {
+        let Some(Ok(edit)) = plan(&host) else { return Ok(()) };
+        let edited = host.source.clone().with(&edit.file, edit.after.clone());
+        let users = |source| {
+            let legacy = config_toml::load(Path::new(MAIN), host.version, source).expect("loads").analyze().legacy;
+            let of = legacy.configs_auth.into_iter().chain(legacy.auths);
+            of.map(|origin| origin.value).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(users(&host.source), users(&edited));
+    }
+
+    #[test]
     fn undo_gives_the_bytes_of_before(host in host()) {
         let Some(Ok(edit)) = plan(&host) else { return Ok(()) };
         prop_assert_eq!(config_toml::undo(&edit.after, &edit.undo, host.version), UndoOutcome::Original(edit.before));
