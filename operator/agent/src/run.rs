@@ -19,8 +19,7 @@ use crate::{
     metrics::Metrics,
     node::{Node, NodeError, NodeSettings},
     probes::{self, Startup},
-    reporter,
-    second_look,
+    reporter, second_look,
     serve::serve,
 };
 
