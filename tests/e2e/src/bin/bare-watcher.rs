@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the baseline is kube as it comes")]
 fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [namespace, secret, file] = &args[..] else { bail!("usage: bare-watcher NAMESPACE SECRET FILE") };
