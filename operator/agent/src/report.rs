@@ -177,15 +177,21 @@ fn proxy_in_force(facts: &ProxyFacts) -> Said {
 fn mirrors_healthy(registries: &[RegistryFacts]) -> Said {
     let mirrors =
         || registries.iter().flat_map(|registry| registry.mirrors.iter().map(move |mirror| (registry, mirror)));
-    let drained: Vec<String> = mirrors()
-        .filter(|(_, mirror)| mirror.state == MirrorUse::Drained)
-        .map(|(registry, mirror)| {
-            let why = mirror.error.as_deref().unwrap_or("it does not answer");
-            format!("{} of {} is taken out: {why}.", mirror.url, registry.registry)
+    let failing: Vec<String> = mirrors()
+        .filter_map(|(registry, mirror)| {
+            let why = mirror.error.as_deref();
+            let how = match mirror.state {
+                MirrorUse::Drained => format!("is taken out: {}", why.unwrap_or("it does not answer")),
+                MirrorUse::Active => format!("fails: {}", why?),
+                MirrorUse::Unknown | MirrorUse::Unusable => return None,
+            };
+            Some(format!("{} of {} {how}.", mirror.url, registry.registry))
         })
         .collect();
-    if !drained.is_empty() {
-        return Said::new(condition::MIRRORS_HEALTHY, "False", "MirrorDrained", drained.join(" "));
+    if !failing.is_empty() {
+        let drained = mirrors().any(|(_, mirror)| mirror.state == MirrorUse::Drained);
+        let reason = if drained { "MirrorDrained" } else { "MirrorFailing" };
+        return Said::new(condition::MIRRORS_HEALTHY, "False", reason, failing.join(" "));
     }
     if mirrors().any(|(_, mirror)| mirror.state == MirrorUse::Active) {
         return Said::new(condition::MIRRORS_HEALTHY, "True", "AllAnswer", String::new());
@@ -193,10 +199,15 @@ fn mirrors_healthy(registries: &[RegistryFacts]) -> Said {
     Said::new(condition::MIRRORS_HEALTHY, "Unknown", "NotProbed", String::new())
 }
 
+/// Of all mirrors those that containerd uses and that do not fail.
 fn mirrors_in_use(registries: &[RegistryFacts]) -> String {
     let mirrors = || registries.iter().flat_map(|registry| &registry.mirrors);
-    let in_use = mirrors().filter(|mirror| matches!(mirror.state, MirrorUse::Active | MirrorUse::Unknown)).count();
-    format!("{in_use}/{}", mirrors().count())
+    let works = |mirror: &&MirrorFacts| match mirror.state {
+        MirrorUse::Active => mirror.error.is_none(),
+        MirrorUse::Unknown => true,
+        MirrorUse::Drained | MirrorUse::Unusable => false,
+    };
+    format!("{}/{}", mirrors().filter(works).count(), mirrors().count())
 }
 
 /// What was told before stays until newer changes take its place: an agent that starts anew forgets none, and the same
@@ -358,6 +369,36 @@ mod tests {
         assert_eq!(find(condition::READY).status, "True");
         let proxy = find(condition::PROXY_IN_FORCE);
         assert_eq!((&*proxy.status, &*proxy.reason, &*proxy.message), ("False", "Unsupported", &*format!("{why}.")));
+    }
+
+    #[test]
+    fn mirrors_that_fail_are_not_said_to_answer() {
+        let said = |mirrors: &[(MirrorUse, Option<&str>)]| {
+            let mut facts = facts(Verdict::Ready);
+            facts.registries[0].mirrors = (1..)
+                .zip(mirrors)
+                .map(|(number, (state, error))| MirrorFacts {
+                    url: format!("https://m{number}"),
+                    state: *state,
+                    error: error.map(str::to_owned),
+                })
+                .collect();
+            let status = status(&facts, None, at(1));
+            let healthy = status.conditions.iter().find(|c| c.type_ == condition::MIRRORS_HEALTHY).expect("said");
+            let column = status.summary.map(|summary| summary.mirrors).unwrap_or_default();
+            format!("{column} {} {} {}", healthy.status, healthy.reason, healthy.message)
+        };
+        let (well, refused) = ((MirrorUse::Active, None), (MirrorUse::Active, Some("connection refused")));
+        assert_eq!(said(&[well, well]), "2/2 True AllAnswer ");
+        assert_eq!(
+            said(&[well, refused]),
+            "1/2 False MirrorFailing https://m2 of docker.io fails: connection refused."
+        );
+        assert_eq!(
+            said(&[(MirrorUse::Drained, None), refused, (MirrorUse::Unknown, None)]),
+            "1/3 False MirrorDrained https://m1 of docker.io is taken out: it does not answer. https://m2 of docker.io \
+             fails: connection refused."
+        );
     }
 
     #[test]

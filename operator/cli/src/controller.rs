@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use registry_mirror_controller::ControllerConfig;
+use registry_mirror_controller::{AGENT_GRACE, ControllerConfig};
 use registry_mirror_core::{
     budget::{MaxUnavailable, Policy},
     bundle::Mode,
@@ -139,6 +139,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<Exit> {
         pause_on_failure,
         startup_taint: startup_taint.filter(|key| !key.is_empty()),
         startup_taint_deadline: Duration::from_secs(startup_taint_deadline_seconds),
+        agent_grace: AGENT_GRACE,
         listen,
         lease: LeaseTimes::default(),
         own_registries: own_registry.into_iter().chain(own_image).collect(),

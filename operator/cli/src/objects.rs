@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use registry_mirror_core::{
     bundle::Bundle,
     compile::{CompileOptions, References, compile},
-    select::Labels,
+    select::{Labels, PassedOver, passed_over},
 };
 use registry_mirror_crds::{GROUP, RegistryMirror, VERSION};
 use serde::de::DeserializeOwned;
@@ -241,6 +241,22 @@ fn reference<T: DeserializeOwned>(here: &str, document: Value) -> anyhow::Result
             error.path()
         )
     })
+}
+
+/// Says of each object that it is not for a node with these labels, and why.
+pub fn note_passed_over(bundle: &Bundle, labels: &Labels) {
+    for (entry, why) in passed_over(bundle, labels) {
+        let object = &entry.object;
+        match why {
+            PassedOver::GivesWay(winner) => note(&format!(
+                "RegistryMirror `{object}` gives way to `{}`, which is for {} too and comes first",
+                winner.object, entry.registry
+            )),
+            PassedOver::OtherNodes => note(&format!(
+                "RegistryMirror `{object}` is not for a node with these labels: give the node's labels with --node-label"
+            )),
+        }
+    }
 }
 
 /// Something that the user should know and that is no result.

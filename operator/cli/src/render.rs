@@ -20,7 +20,7 @@ use registry_mirror_core::{
 
 use crate::{
     exit::Exit,
-    objects::{ObjectArgs, note},
+    objects::{ObjectArgs, note, note_passed_over},
 };
 
 /// Writes the files that an agent would write on a node with this containerd.
@@ -62,24 +62,9 @@ pub fn run(args: &RenderArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
 
 /// The files of one node, each note printed on the way.
 fn files(bundle: &Bundle, labels: &Labels, target: Target<'_>) -> anyhow::Result<Vec<Desired>> {
-    let selected = select(bundle, labels);
-    for entry in &bundle.entries {
-        if !selected.iter().any(|chosen| chosen.object == entry.object) {
-            let winner = selected.iter().find(|chosen| chosen.registry == entry.registry);
-            match winner {
-                Some(winner) => note(&format!(
-                    "RegistryMirror `{}` gives way to `{}`, which is for {} too and comes first",
-                    entry.object, winner.object, entry.registry
-                )),
-                None => note(&format!(
-                    "RegistryMirror `{}` is not for a node with these labels: give the node's labels with --node-label",
-                    entry.object
-                )),
-            }
-        }
-    }
+    note_passed_over(bundle, labels);
     let mut files = Vec::new();
-    for entry in selected {
+    for entry in select(bundle, labels) {
         if entry.suspend {
             note(&format!("RegistryMirror `{}` is suspended: nodes keep what they have", entry.object));
             continue;

@@ -31,6 +31,8 @@ pub struct ControllerConfig {
     pub startup_taint: Option<String>,
     /// After this time from a node's creation the taint goes in any case.
     pub startup_taint_deadline: Duration,
+    /// How long an agent may be away, to be replaced or started anew, before what it said last counts no more.
+    pub agent_grace: Duration,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub listen: SocketAddr,
     /// The registries of the operator's own image and of mirrors that run in the cluster: none of them can be denied.
@@ -38,6 +40,9 @@ pub struct ControllerConfig {
     /// The forward proxy of every node's containerd.
     pub proxy: Option<ProxySettings>,
 }
+
+/// An upgrade replaces an agent in seconds, where its image must be pulled in a minute or so.
+pub const AGENT_GRACE: Duration = Duration::from_secs(120);
 
 impl ControllerConfig {
     /// The settings of a chart whose values were left alone.
@@ -53,6 +58,7 @@ impl ControllerConfig {
             pause_on_failure: true,
             startup_taint: None,
             startup_taint_deadline: Duration::from_secs(300),
+            agent_grace: AGENT_GRACE,
             listen,
             own_registries: BTreeSet::new(),
             proxy: None,

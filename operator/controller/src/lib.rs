@@ -12,6 +12,7 @@ mod events;
 mod leader;
 mod metrics;
 mod node_mirrors;
+mod presence;
 mod publish;
 mod restart;
 mod rollout;
@@ -21,6 +22,6 @@ mod signals;
 mod status;
 mod taints;
 
-pub use config::ControllerConfig;
+pub use config::{AGENT_GRACE, ControllerConfig};
 pub use errors::ControllerError;
 pub use run::run;

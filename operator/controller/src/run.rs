@@ -300,10 +300,13 @@ impl Controller {
         let Some(outcome) = self.publisher.outcome().map(Arc::clone) else { return Ok(()) };
         let Self { caches, config, events, metrics, reporter, .. } = self;
         let written = reporter.pass(caches, config, &outcome, events, metrics).await?;
+        let gone = reporter.next_gone(config);
         // While thousands of nodes report, the status follows at a pace that the API server does not feel.
         let written = u32::try_from(written).unwrap_or(u32::MAX);
         let pace = Duration::from_millis(500).saturating_add(Duration::from_millis(10).saturating_mul(written));
-        self.schedule(Lane::Status).pace = pace.min(Duration::from_secs(10));
+        let schedule = self.schedule(Lane::Status);
+        schedule.pace = pace.min(Duration::from_secs(10));
+        schedule.at_latest(gone);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use kube::{
 use registry_mirror_core::{
     bundle::Bundle,
     compile::{Conflict, Revision},
-    summary::{Known, Node, Rollout, Tally, selector_keys, status, tally, unpublished},
+    summary::{Agent, Known, Node, Rollout, Tally, keys_of, status, tally, unpublished},
 };
 use registry_mirror_crds::{RegistryMirror, RegistryMirrorStatus};
 
@@ -25,6 +25,7 @@ use crate::{
     errors::PassError,
     events::{Events, object_transitions},
     metrics::{ConditionLabels, Metrics, StateLabels},
+    presence::Presence,
     publish::Outcome,
     restart::alive_nodes,
     rollout::RolloutState,
@@ -37,6 +38,7 @@ pub(crate) struct Reporter {
     api: Api<RegistryMirror>,
     /// The last status written, until the cache shows a newer object than the one that it was written over.
     written: HashMap<String, Written>,
+    presence: Presence,
 }
 
 struct Written {
@@ -46,11 +48,24 @@ struct Written {
 
 impl Reporter {
     pub fn new(client: &Client) -> Self {
-        Self { api: Api::all(client.clone()), written: HashMap::new() }
+        Self { api: Api::all(client.clone()), written: HashMap::new(), presence: Presence::default() }
     }
 
     pub fn forget(&mut self) {
         self.written.clear();
+        self.presence = Presence::default();
+    }
+
+    /// When the next agent that is away counts as gone.
+    pub fn next_gone(&self, config: &ControllerConfig) -> Option<Timestamp> {
+        self.presence.next_deadline(Timestamp::now(), config.agent_grace)
+    }
+
+    fn look_for_agents(&mut self, caches: &Caches, now: Timestamp) {
+        let alive = alive_nodes(caches);
+        caches.nodes.with(|nodes| {
+            self.presence.see(nodes.keys().map(|name| (name.as_str(), alive.contains(name.as_str()))), now);
+        });
     }
 
     /// Sums up and writes. How many objects were written.
@@ -116,16 +131,24 @@ impl Reporter {
         let Outcome { compiled, verdicts, in_force, failure } = outcome;
         let bundle = in_force.as_ref().unwrap_or(compiled);
         let rollout = Rollout { mode: bundle.mode, policy: config.policy, paused: RolloutState::read(caches).paused };
-        let (tallies, mut conflicts) = count(caches, bundle, Some(metrics));
-        let behind = failure.as_ref().map(|_| unpublished(verdicts, compiled, in_force.as_deref())).unwrap_or_default();
-        if !behind.is_empty() {
-            let wanted = count(caches, compiled, None).1;
-            conflicts.retain(|name, _| !behind.contains(name.as_str()));
-            conflicts.extend(wanted.into_iter().filter(|(name, _)| behind.contains(name.as_str())));
-        }
         let positions: HashMap<&str, usize> =
             bundle.entries.iter().enumerate().map(|(i, entry)| (entry.object.as_str(), i)).collect();
         let now = Timestamp::now();
+        self.look_for_agents(caches, now);
+        let agent = |node: &str| self.presence.of(node, now, config.agent_grace);
+        let without: Vec<&RegistryMirror> = objects
+            .iter()
+            .map(Arc::as_ref)
+            .filter(|object| !positions.contains_key(object.metadata.name.as_deref().unwrap_or_default()))
+            .collect();
+        let Count { tallies, mut conflicts, without_entry } =
+            Count::new(caches, bundle, &without, agent, Some(metrics));
+        let behind = failure.as_ref().map(|_| unpublished(verdicts, compiled, in_force.as_deref())).unwrap_or_default();
+        if !behind.is_empty() {
+            let wanted = Count::new(caches, compiled, &[], agent, None).conflicts;
+            conflicts.retain(|name, _| !behind.contains(name.as_str()));
+            conflicts.extend(wanted.into_iter().filter(|(name, _)| behind.contains(name.as_str())));
+        }
         metrics.objects.clear();
         let mut due = Vec::new();
         for object in objects {
@@ -140,7 +163,10 @@ impl Reporter {
                     verdict,
                     conflict: conflicts.get(name),
                     entry: position.and_then(|&position| bundle.entries.get(position)),
-                    tally: position.and_then(|&position| tallies.get(position)),
+                    tally: match position {
+                        Some(&position) => tallies.get(position),
+                        None => without_entry.get(name),
+                    },
                     unpublished: failure.as_ref().filter(|_| behind.contains(name)),
                 };
                 status(known, old.as_ref(), &rollout, now)
@@ -159,27 +185,50 @@ impl Reporter {
     }
 }
 
-/// What the nodes say of the bundle's entries, and which objects lose nodes to older ones.
-fn count(caches: &Caches, bundle: &Bundle, metrics: Option<&Metrics>) -> (Vec<Tally>, BTreeMap<String, Conflict>) {
-    let alive = alive_nodes(caches);
-    let keys = selector_keys(bundle);
-    caches.nodes.with(|nodes| {
-        caches.node_mirrors.with(|mirrors| {
-            let nodes: Vec<Node<'_>> = nodes
-                .iter()
-                .map(|(name, node)| Node {
-                    name,
-                    labels: node.labels.project(&keys),
-                    agent_alive: alive.contains(name),
-                    report: mirrors.get(name).and_then(|mirror| mirror.report.as_ref()),
-                })
-                .collect();
-            if let Some(metrics) = metrics {
-                count_nodes(&nodes, metrics);
-            }
-            tally(bundle, &nodes)
+/// What all nodes together say.
+struct Count {
+    /// Of each entry of the bundle.
+    tallies: Vec<Tally>,
+    /// By the object that loses nodes.
+    conflicts: BTreeMap<String, Conflict>,
+    /// Of objects without an entry, by name.
+    without_entry: HashMap<String, Tally>,
+}
+
+impl Count {
+    fn new(
+        caches: &Caches,
+        bundle: &Bundle,
+        without_entry: &[&RegistryMirror],
+        agent: impl Fn(&str) -> Agent,
+        metrics: Option<&Metrics>,
+    ) -> Self {
+        let selectors = bundle.entries.iter().filter_map(|entry| entry.node_selector.as_ref());
+        let keys =
+            keys_of(selectors.chain(without_entry.iter().filter_map(|object| object.spec.node_selector.as_ref())));
+        caches.nodes.with(|nodes| {
+            caches.node_mirrors.with(|mirrors| {
+                let nodes: Vec<Node<'_>> = nodes
+                    .iter()
+                    .map(|(name, node)| Node {
+                        name,
+                        labels: node.labels.project(&keys),
+                        agent: agent(name),
+                        report: mirrors.get(name).and_then(|mirror| mirror.report.as_ref()),
+                    })
+                    .collect();
+                if let Some(metrics) = metrics {
+                    count_nodes(&nodes, metrics);
+                }
+                let (tallies, conflicts) = tally(bundle, &nodes);
+                let without_entry = without_entry.iter().map(|object| {
+                    let tally = Tally::without_entry(object.spec.node_selector.as_ref(), &nodes);
+                    (object.metadata.name.clone().unwrap_or_default(), tally)
+                });
+                Self { tallies, conflicts, without_entry: without_entry.collect() }
+            })
         })
-    })
+    }
 }
 
 struct Due {
@@ -192,7 +241,7 @@ fn count_nodes(nodes: &[Node<'_>], metrics: &Metrics) {
     let mut counts: HashMap<&'static str, i64> = HashMap::new();
     for node in nodes {
         let state = match node.report {
-            _ if !node.agent_alive => "AgentNotReady",
+            _ if node.agent == Agent::Gone => "AgentNotReady",
             None => "Unknown",
             Some(report) => report.readiness.name(),
         };

@@ -23,6 +23,29 @@ pub fn select<'a>(bundle: &'a Bundle, labels: &Labels) -> Vec<&'a Entry> {
         .collect()
 }
 
+/// Why an entry is not for a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassedOver<'a> {
+    /// Its selector asks for other nodes.
+    OtherNodes,
+    /// This one is for the same registry and comes first.
+    GivesWay(&'a Entry),
+}
+
+/// The entries that [`select`] leaves out for a node with these labels, each with the reason.
+#[must_use]
+pub fn passed_over<'a>(bundle: &'a Bundle, labels: &Labels) -> Vec<(&'a Entry, PassedOver<'a>)> {
+    let selected = select(bundle, labels);
+    let why = |entry: &'a Entry| {
+        if entry.node_selector.as_ref().is_some_and(|selector| !matches(selector, labels)) {
+            return Some(PassedOver::OtherNodes);
+        }
+        let first = selected.iter().find(|chosen| chosen.registry == entry.registry)?;
+        (first.object != entry.object).then_some(PassedOver::GivesWay(first))
+    };
+    bundle.entries.iter().filter_map(|entry| Some((entry, why(entry)?))).collect()
+}
+
 /// Whether a label selector matches, as Kubernetes defines it: all labels and all requirements; an empty selector
 /// matches everything.
 #[must_use]
@@ -74,6 +97,32 @@ mod tests {
             mirrors: Vec::new(),
             upstream: Upstream::Registry,
         }
+    }
+
+    #[test]
+    fn an_object_for_other_nodes_gives_way_to_nobody() {
+        let north = || Some(requires("region", LabelOperator::In, &["north"]));
+        let entries = vec![
+            entry("first", "docker.io", None),
+            entry("second", "docker.io", None),
+            entry("north", "docker.io", north()),
+        ];
+        let bundle = Bundle { schema: SCHEMA, mode: Mode::Enforce, entries, blobs: BTreeMap::new(), proxy: None };
+        let said = |labels: &Labels| -> Vec<(String, String)> {
+            let why = |why: PassedOver<'_>| match why {
+                PassedOver::OtherNodes => "other nodes".to_owned(),
+                PassedOver::GivesWay(winner) => winner.object.clone(),
+            };
+            passed_over(&bundle, labels)
+                .into_iter()
+                .map(|(entry, passed)| (entry.object.clone(), why(passed)))
+                .collect()
+        };
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(object, why)| ((*object).to_owned(), (*why).to_owned())).collect()
+        };
+        assert_eq!(said(&labels(&[])), pairs(&[("second", "first"), ("north", "other nodes")]));
+        assert_eq!(said(&labels(&[("region", "north")])), pairs(&[("second", "first"), ("north", "first")]));
     }
 
     #[test]

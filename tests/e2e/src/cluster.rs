@@ -360,17 +360,27 @@ impl Cluster {
         self.command_line_with(&[], args)
     }
 
-    /// The same with variables of the environment.
+    /// The operator's command line as the cluster's administrator, to be started.
+    ///
+    /// # Errors
+    /// When the cluster's programs are not there.
+    pub fn command(&self, args: &[&str]) -> Result<Command> {
+        let binary = self.product.binary.to_string_lossy().into_owned();
+        let mut command = self.bed.inside([binary.as_str()]);
+        command.args(args).env("KUBECONFIG", self.bed.kubeconfig());
+        // Some commands run kubectl: the cluster's own one, whatever the machine has.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.bed.kubernetes_programs()?.display()));
+        Ok(command)
+    }
+
+    /// As [`Cluster::command_line`], with variables of the environment.
     ///
     /// # Errors
     /// As [`Cluster::command_line`].
     pub fn command_line_with(&self, environment: &[(&str, &str)], args: &[&str]) -> Result<Output> {
-        let binary = self.product.binary.to_string_lossy().into_owned();
-        let mut command = self.bed.inside([binary.as_str()]);
-        command.args(args).env("KUBECONFIG", self.bed.kubeconfig()).envs(environment.iter().copied());
-        // Some commands run kubectl: the cluster's own one, whatever the machine has.
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{path}", self.bed.kubernetes_programs()?.display()));
+        let mut command = self.command(args)?;
+        command.envs(environment.iter().copied());
         command.output().context("the operator's command line could not be started")
     }
 

@@ -14,7 +14,7 @@ use registry_mirror_core::{
     health::{Health, drained},
     plan::{
         claims::Claims,
-        files::{DesiredRegistry, FilesPlan, Finding, GRACE, Input, Ownership, What, plan_files},
+        files::{DesiredRegistry, FilesPlan, Finding, GRACE, Input, Listing, Ownership, What, plan_files},
         migrated,
         shared::Readers,
     },
@@ -89,10 +89,11 @@ pub fn apply_files(
 ) -> Applied {
     let Wishes { mut applied, wanted, on_hold } = wishes(slice, target, ways, carried);
     match put_in_place(records, target.directory, &wanted, &on_hold, carried) {
-        Ok(FilesPlan { ops, findings, next_look, .. }) => {
+        Ok((FilesPlan { ops, findings, next_look, .. }, listing)) => {
             applied.changes = ops.len() as u64;
             applied.next_look = next_look;
             applied.heed(&findings);
+            applied.leave_suspended(slice, &listing);
         }
         Err(why) => {
             for registry in &mut applied.registries {
@@ -121,12 +122,22 @@ pub fn plan_only(
         None => Ownership::default(),
         Some(records) => records.ownership(target.directory).map_err(|error| error.to_string())?.0,
     };
-    let plan = decide(root, &ownership, target.directory, &wanted, &on_hold, carried)?;
+    let (plan, listing) = decide(root, &ownership, target.directory, &wanted, &on_hold, carried)?;
     applied.heed(&plan.findings);
+    applied.leave_suspended(slice, &listing);
     Ok((applied, plan))
 }
 
 impl Applied {
+    /// A suspended entry is in force where its file stands from before. Where none does nothing is.
+    fn leave_suspended(&mut self, slice: &Bundle, listing: &Listing) {
+        for (entry, facts) in slice.entries.iter().zip(&mut self.registries) {
+            if entry.suspend && !listing.serves(&entry.registry, &entry.object) {
+                facts.hash.clear();
+            }
+        }
+    }
+
     /// Notes what people should know about files.
     fn heed(&mut self, findings: &[Finding]) {
         for finding in findings {
@@ -250,17 +261,17 @@ fn put_in_place(
     wanted: &[DesiredRegistry],
     on_hold: &BTreeSet<RegistryName>,
     carried: &Carried,
-) -> Result<FilesPlan, String> {
+) -> Result<(FilesPlan, Listing), String> {
     let (ownership, warnings) = records.ownership(directory).map_err(|error| error.to_string())?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let plan = decide(records.writer().root(), &ownership, directory, wanted, on_hold, carried)?;
+    let (plan, listing) = decide(records.writer().root(), &ownership, directory, wanted, on_hold, carried)?;
     for op in &plan.ops {
         tracing::info!("{}", op.describe(directory));
     }
     certs_d::apply(records, directory, &plan).map_err(|error| error.to_string())?;
-    Ok(plan)
+    Ok((plan, listing))
 }
 
 fn decide(
@@ -270,7 +281,7 @@ fn decide(
     wanted: &[DesiredRegistry],
     on_hold: &BTreeSet<RegistryName>,
     carried: &Carried,
-) -> Result<FilesPlan, String> {
+) -> Result<(FilesPlan, Listing), String> {
     let listing = certs_d::observe(root, directory).map_err(|error| error.to_string())?;
     let mut on_hold = on_hold.clone();
     on_hold.extend(migrated::orphans(&listing, &carried.registries));
@@ -292,7 +303,7 @@ fn decide(
         path,
         what: What::ClaimsUnknown { why },
     }));
-    Ok(plan)
+    Ok((plan, listing))
 }
 
 /// The slice's registries where nothing was applied, with the reason.

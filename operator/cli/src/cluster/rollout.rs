@@ -1,6 +1,6 @@
 //! The roll-out's state, as the controller keeps it in a ConfigMap.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
@@ -28,12 +28,18 @@ pub fn api(client: Client, namespace: &str) -> Api<ConfigMap> {
 /// The pause in force, if there is one.
 ///
 /// # Errors
-/// Where the ConfigMap cannot be read.
+/// Where the ConfigMap, which stands in the operator's namespace from the install on, cannot be read.
 pub async fn pause(api: &Api<ConfigMap>) -> anyhow::Result<Option<Pause>> {
     let found = api.get_opt(ROLLOUT_CONFIG_MAP).await.with_context(|| {
         format!("ConfigMap {ROLLOUT_CONFIG_MAP} could not be read; name the operator's namespace with -n")
     })?;
-    let data = found.and_then(|map| map.data).unwrap_or_default();
+    let Some(found) = found else {
+        let namespace = api.namespace().unwrap_or_default();
+        bail!(
+            "the operator is not in the namespace {namespace} (no ConfigMap {ROLLOUT_CONFIG_MAP}): name its own with -n"
+        );
+    };
+    let data = found.data.unwrap_or_default();
     let field = |key: &str| data.get(key).cloned().unwrap_or_default();
     let paused = field("paused") == "true";
     Ok(paused.then(|| Pause { node: field("node"), reason: field("reason"), since: field("since") }))

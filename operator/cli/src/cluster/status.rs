@@ -16,7 +16,7 @@ use kube::{
         watcher::{self, watcher},
     },
 };
-use registry_mirror_crds::{NodeMirror, NodeMirrorStatus, RegistryMirror, RegistryMirrorStatus, condition};
+use registry_mirror_crds::{NodeMirror, NodeMirrorStatus, RegistryMirror, RegistryMirrorStatus, condition, reason};
 use serde_json::json;
 use tabwriter::TabWriter;
 
@@ -26,10 +26,10 @@ use super::{
 };
 use crate::{exit::Exit, output::Format};
 
-/// Nodes and mirrors at a glance.
+/// Nodes and mirrors at a glance. Exits with 1 while something is amiss: the column REASON says what.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Prints anew whenever something changes, until every node is as it should be; then it ends.
+    /// Prints anew whenever something changes, until nothing is amiss with any object; then it ends.
     #[arg(long, short)]
     watch: bool,
     /// The output's form.
@@ -96,13 +96,13 @@ async fn read(client: &Client, namespace: &str) -> anyhow::Result<Snapshot> {
 }
 
 impl Snapshot {
-    /// Every object is programmed on every node that it is for.
+    /// Nothing is amiss with any object, as its column REASON says. A suspended one is as its user wants it.
     fn is_settled(&self) -> bool {
         self.pause.is_none()
             && self.mirrors.iter().all(|mirror| {
                 let Some(status) = &mirror.status else { return false };
                 status.observed_generation == mirror.metadata.generation
-                    && status.nodes.as_ref().is_some_and(|nodes| nodes.programmed == nodes.matched)
+                    && status.reason.as_deref().is_none_or(|reason| reason == reason::SUSPENDED)
             })
     }
 }
@@ -176,4 +176,37 @@ fn table(snapshot: &Snapshot, out: &mut dyn Write) -> std::io::Result<()> {
 
 fn status_of<'a>(conditions: &'a [k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition], kind: &str) -> &'a str {
     conditions.iter().find(|condition| condition.type_ == kind).map_or("", |condition| condition.status.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(status: &serde_json::Value) -> Snapshot {
+        let object = json!({
+            "apiVersion": "registry-mirror.dev/v1alpha1", "kind": "RegistryMirror",
+            "metadata": {"name": "hub", "generation": 2},
+            "spec": {"registry": "docker.io", "mirrors": [{"url": "https://m.example.com"}]},
+            "status": status,
+        });
+        let mirror = serde_json::from_value(object).expect("an object");
+        Snapshot { mirrors: vec![mirror], nodes: Vec::new(), pause: None }
+    }
+
+    /// Scripts wait for it, so it must not end while an object refers to what is not there or its mirrors are dead.
+    #[test]
+    fn settled_is_where_nothing_is_amiss() {
+        let nodes = json!({"matched": 2, "programmed": 2, "pendingRestart": 0, "failed": 0, "summary": "2/2"});
+        let settled = |generation: i64, reason: &str| {
+            let reason = (!reason.is_empty()).then_some(reason);
+            snapshot(&json!({"observedGeneration": generation, "reason": reason, "nodes": nodes})).is_settled()
+        };
+        assert!(settled(2, ""));
+        assert!(settled(2, "Suspended"));
+        assert!(!settled(1, ""), "an older generation");
+        for reason in ["RefNotFound", "Conflict", "MirrorsUnhealthy", "NoMatchingNodes", "AgentsNotReady"] {
+            assert!(!settled(2, reason), "{reason}");
+        }
+        assert!(!snapshot(&json!(null)).is_settled(), "the controller has said nothing yet");
+    }
 }

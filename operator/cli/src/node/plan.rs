@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     exit::Exit,
-    objects::{ObjectArgs, note},
+    objects::{ObjectArgs, note, note_passed_over},
     output::Format,
 };
 
@@ -114,23 +114,9 @@ pub async fn run(args: PlanArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
 /// The objects that are for a node with these labels; the others are named on stderr.
 pub fn slice_of(objects: &ObjectArgs) -> anyhow::Result<Bundle> {
     let bundle = objects.bundle()?;
-    let mine = slice(&bundle, &objects.labels());
-    for entry in &bundle.entries {
-        if mine.entries.iter().any(|chosen| chosen.object == entry.object) {
-            continue;
-        }
-        match mine.entries.iter().find(|chosen| chosen.registry == entry.registry) {
-            Some(winner) => note(&format!(
-                "RegistryMirror `{}` gives way to `{}`, which is for {} too and comes first",
-                entry.object, winner.object, entry.registry
-            )),
-            None => note(&format!(
-                "RegistryMirror `{}` is not for a node with these labels: give the node's labels with --node-label",
-                entry.object
-            )),
-        }
-    }
-    Ok(mine)
+    let labels = objects.labels();
+    note_passed_over(&bundle, &labels);
+    Ok(slice(&bundle, &labels))
 }
 
 fn is_root() -> bool {

@@ -144,7 +144,8 @@ impl Cluster {
 
     pub fn config(&self, identity: &str) -> ControllerConfig {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        ControllerConfig::new(self.namespace.clone(), identity.to_owned(), listen)
+        let config = ControllerConfig::new(self.namespace.clone(), identity.to_owned(), listen);
+        ControllerConfig { agent_grace: Duration::ZERO, ..config }
     }
 
     /// Starts it on this thread, as the binary does.

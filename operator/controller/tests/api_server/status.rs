@@ -1,6 +1,6 @@
 //! RegistryMirror status and Events.
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::{
@@ -11,6 +11,7 @@ use kube::{
     Api,
     api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams},
 };
+use registry_mirror_controller::ControllerConfig;
 use registry_mirror_core::bundle::{BUNDLE_KEY, unpack};
 use registry_mirror_crds::{NodeMirror, RegistryMirror};
 use serde_json::json;
@@ -96,6 +97,62 @@ async fn conflicts_and_bad_references_are_told() {
         "tls": {"caRef": {"kind": "ConfigMap", "name": "ca"}}}]});
     cluster.mirror("quay", spec).await;
     cluster.tells("quay", "ResolvedRefs=False RefMalformed").await;
+    controller.stop().await.expect("it stops in order");
+}
+
+/// `0/0` and True of objects that reach no node were taken for done.
+#[tokio::test]
+async fn an_object_that_reaches_no_node_says_how_many_it_is_for() {
+    let Some(cluster) = Cluster::clean().await else { return };
+    let controller = cluster.start(cluster.config("a"));
+    for node in ["n1", "n2"] {
+        cluster.node(node, json!({}), json!([])).await;
+        cluster.agent_pod(node, true).await;
+    }
+    let mirrors = json!([{"url": "https://a.example.com"}]);
+    let missing = json!([{"url": "https://a.example.com", "auth": {"secretRef": {"name": "missing"}}}]);
+    cluster.mirror("unresolved", json!({"registry": "quay.io", "mirrors": missing})).await;
+    cluster.tells("unresolved", "ResolvedRefs=False RefNotFound").await;
+    cluster.mirror("hub", json!({"registry": "docker.io", "mirrors": mirrors})).await;
+    cluster.tells("hub", "Accepted=True Accepted").await;
+    cluster.mirror("zz-younger", json!({"registry": "docker.io", "mirrors": mirrors})).await;
+    cluster.tells("zz-younger", "Accepted=False Conflict").await;
+    let nowhere = json!({"matchLabels": {"region": "nowhere"}});
+    cluster.mirror("nowhere", json!({"registry": "ghcr.io", "mirrors": mirrors, "nodeSelector": nowhere})).await;
+    cluster.tells("nowhere", "Programmed=False NoMatchingNodes").await;
+    for (object, expected) in [("unresolved", "0/2"), ("zz-younger", "0/2"), ("hub", "0/2"), ("nowhere", "0/0")] {
+        until(object, || async { cluster.told(object).await.filter(|(_, summary)| summary == expected) }).await;
+    }
+    controller.stop().await.expect("it stops in order");
+}
+
+/// An upgrade takes each agent away for some seconds, and containerd pulls through the mirrors meanwhile.
+#[tokio::test]
+async fn an_agent_that_is_replaced_is_no_alarm() {
+    let Some(cluster) = Cluster::clean().await else { return };
+    let patient = ControllerConfig { agent_grace: Duration::from_secs(3600), ..cluster.config("a") };
+    let controller = cluster.start(patient);
+    let mirrors = json!([{"url": "https://a.example.com"}]);
+    cluster.mirror("hub", json!({"registry": "docker.io", "mirrors": mirrors})).await;
+    until("the object", || async { cluster.objects_of_bundle().await.filter(|names| names == &["hub"]) }).await;
+    cluster.node("n1", json!({}), json!([])).await;
+    cluster.agent_pod("n1", true).await;
+    cluster.report_ready("n1").await;
+    cluster.tells("hub", "Programmed=True Programmed").await;
+
+    cluster.agent_pod("n1", false).await;
+    // When this one has its status, a whole pass has come after that.
+    cluster.mirror("quay", json!({"registry": "quay.io", "mirrors": mirrors})).await;
+    cluster.tells("quay", "Programmed=False Progressing").await;
+    let told = cluster.told("hub").await.expect("a status");
+    assert_eq!(told.1, "1/1");
+    cluster.tells("hub", "Programmed=True Programmed").await;
+    controller.stop().await.expect("it stops in order");
+
+    // Nothing but the time that passes tells the next one that the agent does not come back.
+    let hasty = ControllerConfig { agent_grace: Duration::from_secs(2), ..cluster.config("b") };
+    let controller = cluster.start(hasty);
+    cluster.tells("hub", "Programmed=False AgentsNotReady").await;
     controller.stop().await.expect("it stops in order");
 }
 

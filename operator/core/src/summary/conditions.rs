@@ -169,8 +169,8 @@ pub(super) fn programmed(
         return said(Status::Unknown, reason::SUSPENDED, message);
     }
     if matched == 0 {
-        let message = "No node matches the nodeSelector.".to_owned();
-        return said(Status::True, reason::NO_MATCHING_NODES, message);
+        let message = "No node matches the nodeSelector, so no node pulls through the mirrors.".to_owned();
+        return said(Status::False, reason::NO_MATCHING_NODES, message);
     }
     if verdict.in_force == InForce::LastGood {
         let message = format!("{of}, as the object was before its last change: see Accepted and ResolvedRefs.");
@@ -205,7 +205,11 @@ pub(super) fn programmed(
     }
     if let Some(first) = &tally.first_silent {
         let which = if silent == 1 { first.clone() } else { format!("{silent} nodes, among them {first}") };
-        let message = format!("{of}; the agent is not running on {which}.");
+        let message = format!(
+            "{programmed} of {} are known to pull through the mirrors; the agent is not running on {which}, where \
+             containerd keeps what it has.",
+            nodes(matched)
+        );
         return said(Status::False, reason::AGENTS_NOT_READY, message);
     }
     if programmed < matched {

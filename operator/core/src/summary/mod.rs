@@ -12,7 +12,7 @@ use registry_mirror_crds::{MirrorNodes, NodeSummary, RegistryMirror, RegistryMir
 pub use conditions::{Said, Status};
 pub use publication::{PublishFailure, has_entry, unpublished};
 pub use report::{Health, MirrorReport, NodeReport, Readiness, RegistryReport};
-pub use tally::{FirstProblem, NamedNodes, Node, Tally, selector_keys, tally};
+pub use tally::{Agent, FirstProblem, NamedNodes, Node, Tally, keys_of, selector_keys, tally};
 
 use crate::{
     budget::Policy,
@@ -42,7 +42,7 @@ pub struct Known<'a> {
     pub conflict: Option<&'a Conflict>,
     /// Its entry in the bundle in force.
     pub entry: Option<&'a Entry>,
-    /// What the nodes say of that entry.
+    /// What the nodes say of that entry; without one [`Tally::without_entry`].
     pub tally: Option<&'a Tally>,
     /// Why that entry is not what was compiled, where it is not.
     pub unpublished: Option<&'a PublishFailure>,
@@ -71,16 +71,18 @@ pub fn status(
     let said: Vec<Said> = said.into_iter().chain(conditions::credentials_unusable(tally)).collect();
     let old: &[Condition] = previous.map_or(&[], |status| &status.conditions);
     let generation = verdict.of.generation;
+    // Those that it loses to older objects are among them: `0/2` and not `0/0`.
+    let matched = conflict.map_or(tally.matched, |conflict| conflict.matched);
     RegistryMirrorStatus {
         observed_generation: generation,
         reason: said.iter().find(|said| said.is_amiss()).map(|said| said.reason.to_owned()),
         conditions: said.into_iter().map(|said| said.condition(old, generation, now)).collect(),
         nodes: Some(NodeSummary {
-            matched: tally.matched,
+            matched,
             programmed: tally.programmed,
             pending_restart: tally.pending_restart,
             failed: tally.failed,
-            summary: format!("{}/{}", tally.programmed, tally.matched),
+            summary: format!("{}/{matched}", tally.programmed),
         }),
         mirrors: entry
             .into_iter()

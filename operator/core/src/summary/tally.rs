@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use registry_mirror_crds::LabelSelector;
+
 use super::report::{Health, NodeReport, Readiness, RegistryReport};
 use crate::{
     bundle::{Bundle, Entry},
@@ -16,10 +18,22 @@ pub struct Node<'a> {
     pub name: &'a str,
     /// Its labels; those that [`selector_keys`] does not name may be left out.
     pub labels: Labels,
-    /// Whether its agent runs. A dead agent's last word does not count.
-    pub agent_alive: bool,
+    /// Whether its agent runs.
+    pub agent: Agent,
     /// Its agent's last word.
     pub report: Option<&'a NodeReport>,
+}
+
+/// Whether a node's agent runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agent {
+    /// It does.
+    Running,
+    /// It has been away for so short a time that it may be replaced or started anew. What it said last still holds:
+    /// containerd pulls through the mirrors without it.
+    Away,
+    /// It does not. A dead agent's last word does not count.
+    Gone,
 }
 
 /// What the nodes say of one entry. Counts nodes that the entry wins.
@@ -80,18 +94,19 @@ pub struct FirstProblem {
     pub why: String,
 }
 
-/// The label keys that the entries' selectors look at: all that has to be known of a node's labels.
+/// The label keys that selectors look at: all that has to be known of a node's labels.
+pub fn keys_of<'s>(selectors: impl IntoIterator<Item = &'s LabelSelector>) -> BTreeSet<&'s str> {
+    let keys = |selector: &'s LabelSelector| {
+        let expressions = selector.match_expressions.iter().map(|requirement| requirement.key.as_str());
+        selector.match_labels.keys().map(String::as_str).chain(expressions)
+    };
+    selectors.into_iter().flat_map(keys).collect()
+}
+
+/// The label keys that the entries' selectors look at.
 #[must_use]
 pub fn selector_keys(bundle: &Bundle) -> BTreeSet<&str> {
-    bundle
-        .entries
-        .iter()
-        .filter_map(|entry| entry.node_selector.as_ref())
-        .flat_map(|selector| {
-            let expressions = selector.match_expressions.iter().map(|requirement| requirement.key.as_str());
-            selector.match_labels.keys().map(String::as_str).chain(expressions)
-        })
-        .collect()
+    keys_of(bundle.entries.iter().filter_map(|entry| entry.node_selector.as_ref()))
 }
 
 /// A tally for each entry, and the conflicts between objects by the loser's name.
@@ -181,12 +196,19 @@ fn conflicts<'s>(bundle: &Bundle, selections: impl Iterator<Item = &'s Selection
 }
 
 impl Tally {
+    /// Of an object that has no entry: the nodes that it would be for.
+    #[must_use]
+    pub fn without_entry(selector: Option<&LabelSelector>, nodes: &[Node<'_>]) -> Self {
+        let is_for = |node: &&Node<'_>| selector.is_none_or(|selector| matches(selector, &node.labels));
+        Self { matched: u32::try_from(nodes.iter().filter(is_for).count()).unwrap_or(u32::MAX), ..Self::default() }
+    }
+
     fn count(&mut self, node: &Node<'_>, entry: &Entry, hash: &str, registry: Option<&RegistryReport>) {
         self.matched += 1;
-        let report = node.report.filter(|_| node.agent_alive);
+        let report = node.report.filter(|_| node.agent != Agent::Gone);
         let Some(report) = report else {
             // Without a report the agent may be on its way; without an agent it is not.
-            if !node.agent_alive {
+            if node.agent == Agent::Gone {
                 self.silent += 1;
                 if self.first_silent.as_deref().is_none_or(|first| node.name < first) {
                     self.first_silent = Some(node.name.to_owned());

@@ -48,7 +48,7 @@ fn nodes<'a>(reports: &'a [(bool, Option<NodeReport>)], names: &'a [String]) -> 
         .map(|((agent_alive, report), name)| Node {
             name,
             labels: Labels::new(),
-            agent_alive: *agent_alive,
+            agent: if *agent_alive { Agent::Running } else { Agent::Gone },
             report: report.as_ref(),
         })
         .collect()
@@ -181,7 +181,7 @@ fn a_younger_object_counts_the_nodes_that_it_wins() {
     let node = |name, region: &str| Node {
         name,
         labels: Labels::from([("region".to_owned(), region.to_owned())]),
-        agent_alive: true,
+        agent: Agent::Running,
         report: None,
     };
     let (tallies, conflicts) = tally(&bundle, &[node("x", "north"), node("y", "south"), node("z", "north")]);

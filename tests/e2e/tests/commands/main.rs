@@ -7,6 +7,7 @@ mod explain;
 mod import;
 mod proxy;
 mod secrets;
+mod status;
 mod traffic;
 
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ const SCENARIOS: &[Scenario] = &[
     ("explain::names_the_hosts_that_containerd_then_asks", explain::order),
     ("secrets::stand_where_they_must_and_nowhere_else", secrets::nowhere_else),
     ("proxy::cluster_commands_go_through_the_one_of_the_environment", proxy::of_the_environment),
+    ("status::fails_and_waits_while_something_is_amiss", status::exit_code),
+    ("status::and_resume_know_where_the_operator_is_not", status::wrong_namespace),
     ("import::k3s_sends_the_same_requests", import::k3s),
 ];
 

@@ -22,6 +22,9 @@ pub fn suspend(cluster: &Cluster) -> Result<()> {
     run::apply(cluster, vec![object(MIRROR, false)])?;
     // Changed and suspended in one: the change must not arrive.
     cluster.bed().apply(&object(MIRROR2, true))?;
+    let from_the_start = "suspended-from-the-start";
+    let spec = json!({"registry": "never-set-up.example", "mirrors": [{"url": MIRROR}], "suspend": true});
+    cluster.bed().apply(&e2e::manifest(from_the_start, &spec))?;
     // What comes after it has arrived, so has this.
     run::apply(
         cluster,
@@ -36,6 +39,11 @@ pub fn suspend(cluster: &Cluster) -> Result<()> {
         run::pull(cluster, node, host, repository)?;
         run::served(cluster, "mirror", node, repository, host)?;
     }
+    // Where the files stand the node counts, and where none ever stood it does not.
+    let nodes = cluster.nodes().len();
+    cluster.programmed(name, &format!("{nodes}/{nodes}"), run::PATIENCE)?;
+    cluster.programmed(from_the_start, &format!("0/{nodes}"), run::PATIENCE)?;
+    cluster.delete("registrymirror", from_the_start)?;
     run::apply(cluster, vec![object(MIRROR2, false)])?;
     cluster.files(host, Some(&[MIRROR2]), run::PATIENCE).map(|_| ())
 }

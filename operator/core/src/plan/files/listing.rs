@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use crate::{
     digest::Digest,
     marker::{self, Provenance},
+    registry::RegistryName,
 };
 
 use super::HOSTS_TOML;
@@ -75,6 +76,17 @@ impl fmt::Debug for Bytes {
     }
 }
 
+impl Listing {
+    /// Whether the hosts.toml of a registry was written for this object.
+    #[must_use]
+    pub fn serves(&self, registry: &RegistryName, object: &str) -> bool {
+        match self.entries.get(&registry.directory()) {
+            Some(Entry::Directory(directory)) => directory.hosts_of().is_some_and(|ours| ours == object),
+            _ => false,
+        }
+    }
+}
+
 impl Entry {
     /// Whether something in it was written by the operator.
     pub(super) fn has_ours(&self) -> bool {
@@ -90,11 +102,17 @@ impl Entry {
 impl Directory {
     /// Whether the marker of hosts.toml says that it is ours.
     pub(super) fn hosts_are_ours(&self) -> bool {
-        match self.files.get(HOSTS_TOML) {
-            Some(FileEntry::Regular { content: Some(Bytes(content)), .. }) => {
-                matches!(marker::provenance(content), Provenance::Ours { .. })
-            }
-            _ => false,
+        self.hosts_of().is_some()
+    }
+
+    /// The object that hosts.toml was written for, where it is ours.
+    fn hosts_of(&self) -> Option<String> {
+        let Some(FileEntry::Regular { content: Some(Bytes(content)), .. }) = self.files.get(HOSTS_TOML) else {
+            return None;
+        };
+        match marker::provenance(content) {
+            Provenance::Ours { object, .. } => Some(object),
+            Provenance::Foreign => None,
         }
     }
 }
