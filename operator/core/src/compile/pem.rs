@@ -118,9 +118,10 @@ pub(super) fn authorities(text: &str) -> Result<String, Malformed> {
         Err(why) => Some(Malformed::Unreadable { place: block.place, why }),
     };
     let faults: Vec<Malformed> = blocks.iter().filter_map(unreadable).collect();
+    let none_is_read = faults.len() == blocks.len();
     match faults.into_iter().next() {
-        Some(fault) if blocks.iter().all(|block| unreadable(block).is_some()) => Err(fault),
-        _ => Ok(with_line_break(text)),
+        Some(fault) if none_is_read => Err(fault),
+        Some(_) | None => Ok(with_line_break(text)),
     }
 }
 
