@@ -89,3 +89,77 @@ fn a_file_of_the_systems_image_is_left_alone_through_a_link_too() {
     }
     insta::assert_snapshot!(said.join("\n=====\n"));
 }
+
+const CA: &str = include_str!("../../core/src/compile/testdata/rsa.crt");
+const THEIRS: &str = "server = \"https://harbor.corp.example:5000\"\n[host.\"https://theirs.example\"]\n";
+
+fn object(registry: &str) -> String {
+    HUB.replace("docker.io", registry)
+}
+
+#[test]
+fn certificates_of_another_spelling_go_on_counting() {
+    let ca = "etc/containerd/certs.d/reg.example:5443/ca.crt";
+    let host = Host::with(&[(CONFIG, &set_to("/etc/containerd/certs.d")), (ca, CA)]);
+    insta::assert_snapshot!(there_and_back(&host, OLD, &object("reg.example:5443"), |host| {
+        let written = host.read("etc/containerd/certs.d/reg.example_5443_/hosts.toml");
+        let root = written.split("[host").next().expect("the root");
+        assert!(root.contains("ca = ") && root.contains("/etc/containerd/certs.d/reg.example_5443_/ca-"), "{written}");
+        assert_eq!(host.read(ca), CA);
+    }));
+}
+
+#[test]
+fn certificates_that_change_or_go_are_followed() {
+    let ca = "etc/containerd/certs.d/reg.example:5443/ca.crt";
+    let hosts = "etc/containerd/certs.d/reg.example_5443_/hosts.toml";
+    let host = Host::with(&[(CONFIG, &set_to("/etc/containerd/certs.d")), (ca, CA)]);
+    let object = host.object("object.yaml", &object("reg.example:5443"));
+    let apply = || assert_eq!(host.node("apply", &[&OLD[..], &["-f", &object]].concat()).code, 0);
+    apply();
+    let first = host.read(hosts);
+    host.write(ca, include_str!("../../core/src/compile/testdata/ec.crt"));
+    apply();
+    let second = host.read(hosts);
+    assert!(second != first && second.contains("ca = "), "{second}");
+    fs::remove_file(host.path(ca)).expect("removed");
+    apply();
+    assert!(!host.read(hosts).contains("ca = "));
+}
+
+#[test]
+fn a_file_that_is_hidden_under_another_spelling_is_named() {
+    let theirs = "etc/containerd/certs.d/harbor.corp.example:5000/hosts.toml";
+    let host = Host::with(&[(CONFIG, &set_to("/etc/containerd/certs.d")), (theirs, THEIRS)]);
+    insta::assert_snapshot!(there_and_back(&host, OLD, &object("harbor.corp.example:5000"), |host| {
+        assert_eq!(host.read(theirs), THEIRS);
+    }));
+}
+
+const LIST: &str = "/etc/containerd/certs.d:/etc/docker/certs.d";
+
+#[test]
+fn what_a_later_directory_of_a_list_holds_goes_on_counting() {
+    let ca = "etc/docker/certs.d/registry.internal.example:5000/ca.crt";
+    let hidden = "etc/docker/certs.d/quay.io/hosts.toml";
+    let host = Host::with(&[(CONFIG, &set_to(LIST)), (ca, CA), (hidden, THEIRS)]);
+    let both =
+        format!("{}---{}", object("registry.internal.example:5000"), object("quay.io").replace("docker-hub", "quay"));
+    insta::assert_snapshot!(there_and_back(&host, OLD, &both, |host| {
+        let written = host.read("etc/containerd/certs.d/registry.internal.example_5000_/hosts.toml");
+        assert!(written.split("[host").next().is_some_and(|root| root.contains("ca = ")), "{written}");
+    }));
+}
+
+#[test]
+fn the_default_of_a_list_hides_no_directory_of_it() {
+    let ca = "etc/docker/certs.d/registry.internal.example:5000/ca.crt";
+    let host = Host::with(&[(CONFIG, &set_to(LIST)), (ca, CA)]);
+    insta::assert_snapshot!(there_and_back(&host, OLD, &object("_default"), |host| {
+        assert!(host.read("etc/docker/certs.d/_default/hosts.toml").contains("mirror.example"));
+        assert!(!host.path("etc/containerd/certs.d/_default").exists());
+        let image = "registry.internal.example:5000/app:1";
+        let said = host.run(&["explain", image, "--containerd-version", "1.7.35"]);
+        assert!(said.shown().contains("/etc/docker/certs.d/registry.internal.example:5000"), "{}", said.shown());
+    }));
+}

@@ -32,9 +32,9 @@ pub struct Target<'a> {
 
 // A certificate's file is named after its purpose and its content: a changed certificate is a new file, so that a pull
 // never sees half of a rotated pair. `.crt`, `.cert` and `.key` would be read Docker-style where hosts.toml is absent.
-const CA_PURPOSE: &str = "ca";
-const CERTIFICATE_PURPOSE: &str = "client";
-const KEY_PURPOSE: &str = "key";
+pub(crate) const CA_PURPOSE: &str = "ca";
+pub(crate) const CERTIFICATE_PURPOSE: &str = "client";
+pub(crate) const KEY_PURPOSE: &str = "key";
 
 /// The files, and what must be said about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,20 +152,27 @@ pub fn desired(
         },
     };
     let model = HostsToml { server, root, hosts: kept };
-    // All is fitted already; what `render` adds is the server as a host where no mirror is left.
-    let (model, _) = hosts_toml::fit(&model, version);
-    let text = hosts_toml::render(&model, version).text;
-    let secret = std::iter::once(&model.root)
-        .chain(model.hosts.iter().map(|host| &host.fields))
-        .any(|fields| !fields.headers.is_empty());
     let registry = DesiredRegistry {
         object: object.clone(),
         registry: registry.clone(),
-        hosts_toml: text,
+        hosts_toml: String::new(),
         certificates: files.certificates,
-        secret,
+        secret: false,
     };
-    Ok(Desired { registry, hosts: model, notes })
+    Ok(Desired { registry, hosts: HostsToml::default(), notes }.with(model, version))
+}
+
+impl Desired {
+    /// The same with these hosts, rendered for this daemon.
+    #[must_use]
+    pub fn with(mut self, hosts: HostsToml, version: Version) -> Self {
+        // All of a bundle is fitted already; what `render` adds is the server as a host where no mirror is left.
+        let (hosts, _) = hosts_toml::fit(&hosts, version);
+        self.registry.hosts_toml = hosts_toml::render(&hosts, version).text;
+        self.registry.secret = hosts.has_headers();
+        self.hosts = hosts;
+        self
+    }
 }
 
 /// The hosts without the drained ones; all of them where that would leave no way, because then nothing is better than

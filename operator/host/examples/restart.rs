@@ -125,7 +125,7 @@ async fn run() -> Result<(), Error> {
                     let (after, undo) = (std::fs::read(edited)?, serde_json::Value::Null);
                     (Some(Replacement { file, before, after, undo }), directory.to_owned())
                 }
-                Need::Nothing { directory, why } => {
+                Need::Nothing { directory, why, .. } => {
                     println!("nothing to edit: {why}");
                     (None, directory)
                 }

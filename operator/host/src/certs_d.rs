@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use registry_mirror_core::plan::files::{
-    Bytes, Directory, Entry, FileEntry, FilePath, FilesPlan, HOSTS_TOML, Listing, Op,
+    Bytes, Directory, Entry, FileEntry, FilePath, FilesPlan, HOSTS_TOML, Listing, Op, is_docker_style,
 };
 use thiserror::Error;
 
@@ -53,7 +53,12 @@ pub fn observe(root: &HostRoot, certs_d: &Path) -> Result<Listing, FileError> {
                 None => continue,
             },
             Kind::Symlink => match root.read_link(&path)? {
-                Some(target) => Entry::Symlink { target: target.to_string_lossy().into_owned() },
+                Some(target) => {
+                    let target = target.to_string_lossy().into_owned();
+                    // What does not lead to a directory is what it says it is, and no reason to stop.
+                    let leads_to = directory(root, &path).ok().flatten();
+                    Entry::Symlink { target, leads_to }
+                }
                 None => continue,
             },
             Kind::File => Entry::File,
@@ -76,7 +81,11 @@ fn directory(root: &HostRoot, path: &Path) -> Result<Option<Directory>, FileErro
                 None => continue,
             },
             Kind::Symlink => match root.read_link(&path)? {
-                Some(target) => FileEntry::Symlink { target: target.to_string_lossy().into_owned() },
+                Some(target) => {
+                    let target = target.to_string_lossy().into_owned();
+                    let content = if is_docker_style(&name) { through(root, &path) } else { None };
+                    FileEntry::Symlink { target, content }
+                }
                 None => continue,
             },
             Kind::Directory => FileEntry::Directory,
@@ -89,9 +98,15 @@ fn directory(root: &HostRoot, path: &Path) -> Result<Option<Directory>, FileErro
 
 fn regular(root: &HostRoot, path: &Path, name: &str) -> Result<Option<FileEntry>, FileError> {
     let Some(stat) = root.stat_link(path)? else { return Ok(None) };
-    let matters = name == HOSTS_TOML || Path::new(name).extension().is_some_and(|extension| extension == "pem");
+    let matters = name == HOSTS_TOML || name.ends_with(".pem") || is_docker_style(name);
     let content = if matters && stat.len <= CONTENT_LIMIT { root.read(path)?.map(Bytes) } else { None };
     Ok(Some(FileEntry::Regular { mode: stat.mode, uid: stat.uid, gid: stat.gid, content }))
+}
+
+/// What containerd reads through a link; `None` where it cannot.
+fn through(root: &HostRoot, path: &Path) -> Option<Bytes> {
+    let stat = root.stat(path).ok().flatten()?;
+    if stat.len > CONTENT_LIMIT { None } else { root.read(path).ok().flatten().map(Bytes) }
 }
 
 /// Carries out a plan: copies first, then the record of what is about to be ours, then each step, then the record of

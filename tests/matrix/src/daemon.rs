@@ -21,7 +21,7 @@ pub(crate) fn run(node: &Node) -> Result<String> {
 pub(crate) fn begin(node: &Node, files: &[(String, String)]) -> Result<()> {
     node.sh("systemctl stop containerd.service && rm -rf /etc/containerd /var/lib/registry-mirror-operator")?;
     node.sh(
-        "rm -rf /etc/docker/certs.d && mkdir -p /etc/containerd && systemctl reset-failed containerd.service || true",
+        "rm -rf /etc/docker/certs.d /opt/node-config /cfg && mkdir -p /etc/containerd && systemctl reset-failed containerd.service || true",
     )?;
     for (path, text) in files {
         node.write(path, text)?;

@@ -4,11 +4,13 @@
 mod cell;
 mod daemon;
 mod dump;
+mod field;
 mod product;
 mod start;
 mod traffic;
 mod users;
 
 pub use cell::{Cell, MATRIX, covering, run};
+pub use field::{FIELD, Field};
 pub use product::{Product, seed};
 pub use start::Start;

@@ -8,8 +8,9 @@ pub(crate) const IMAGE: &str = "library/matrix";
 /// Its tag.
 pub(crate) const TAG: &str = "1";
 
-/// The registries of the bed that hold the image: two mirrors, one with a private CA and credentials, two upstreams.
-pub(crate) const REGISTRIES: [&str; 5] = ["mirror", "mirror2", "harbor", "docker.io", "quay.io"];
+/// The registries of the bed that hold the image: two mirrors, one with a private CA and credentials, two upstreams, and
+/// two upstreams with a private CA.
+pub(crate) const REGISTRIES: [&str; 7] = ["mirror", "mirror2", "harbor", "docker.io", "quay.io", "tls", "mtls"];
 
 /// Pulls the image of `registry` over CRI, as a kubelet does, and returns the registry of the bed that served it.
 pub(crate) fn pull(bed: &Bed, node: &Node, registry: &str) -> Result<&'static str> {
@@ -23,7 +24,8 @@ pub(crate) fn pull(bed: &Bed, node: &Node, registry: &str) -> Result<&'static st
         let answered = accesses[seen.min(accesses.len())..].iter().any(|access| {
             // A mirror is told the registry; the registry itself is not.
             let namespace = access.namespace.as_deref();
-            let is_this = if name == registry { namespace.is_none() } else { namespace == Some(registry) };
+            let is_itself = name == registry || registry.starts_with(&format!("{name}."));
+            let is_this = if is_itself { namespace.is_none() } else { namespace == Some(registry) };
             is_this && access.path.starts_with(&manifests) && access.status == 200
         });
         if answered {

@@ -1,5 +1,5 @@
 //! `cargo test -p matrix -- [FILTER]`: a covering subset. `MATRIX=all` takes every cell, and `MATRIX_SHARD=2/4` the second
-//! quarter of them. A filter such as `2.4.2` or `legacy` takes those cells of all.
+//! quarter of them. The hosts as people have them (`field`) come with it. A filter such as `2.4.2` or `legacy` takes those cells of all.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
-use matrix::{Cell, MATRIX, Product, Start, covering, run, seed};
-use testbed::{Bed, NodeSpec};
+use matrix::{Cell, FIELD, MATRIX, Product, Start, covering, run, seed};
+use testbed::{Bed, Node, NodeSpec};
 
 /// The bed with the node of one containerd; the cells come ordered by containerd.
 struct Stage {
@@ -54,11 +54,12 @@ impl Stage {
     }
 }
 
-/// Shards of one machine must not share a bed.
+/// Shards of one machine must not share a bed; `MATRIX_BED` names another one.
 fn bed_name() -> String {
+    let name = std::env::var("MATRIX_BED").unwrap_or_else(|_| "matrix".to_owned());
     match shard() {
-        Ok(Some((number, _))) => format!("matrix-{number}"),
-        Ok(None) | Err(_) => "matrix".to_owned(),
+        Ok(Some((number, _))) => format!("{name}-{number}"),
+        Ok(None) | Err(_) => name,
     }
 }
 
@@ -85,6 +86,33 @@ fn cells(filtered: bool) -> Result<Vec<Cell>> {
     })
 }
 
+/// Something to go through on the node of one containerd.
+struct Try {
+    containerd: &'static str,
+    name: String,
+    run: Run,
+}
+
+type Run = Box<dyn Fn(&Bed, &Node) -> Result<()> + Send>;
+
+/// The cells and, in the first shard, the hosts as people have them, ordered by containerd: they share its node.
+fn tries(cells: Vec<Cell>) -> Vec<Try> {
+    let cells = cells.into_iter().map(|cell| Try {
+        containerd: cell.containerd,
+        name: cell.name(),
+        run: Box::new(move |bed, node| run(cell, bed, node)),
+    });
+    let field = FIELD.into_iter().map(|field| Try {
+        containerd: field.containerd,
+        name: format!("{}/field/{}", field.containerd, field.name),
+        run: Box::new(move |bed, node| field.run(bed, node)),
+    });
+    let is_first = matches!(shard(), Ok(None | Some((1, _))));
+    let mut tries: Vec<Try> = cells.chain(field.filter(|_| is_first)).collect();
+    tries.sort_by_key(|attempt| MATRIX.iter().position(|containerd| *containerd == attempt.containerd));
+    tries
+}
+
 /// What containerd complained about.
 fn last_words(bed: &Bed) -> String {
     let script = "journalctl --quiet --unit=containerd.service --output=cat --lines=300 \
@@ -103,14 +131,14 @@ fn main() -> ExitCode {
         }
     };
     let stage = Arc::new(Mutex::new(Stage { product: None, lit: None, broken: BTreeMap::new() }));
-    let trials = cells.into_iter().map(|cell| {
+    let trials = tries(cells).into_iter().map(|Try { containerd, name, run }| {
         let stage = Arc::clone(&stage);
-        Trial::test(cell.name(), move || {
+        Trial::test(name.clone(), move || {
             let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
-            let bed = stage.bed(cell.containerd).map_err(|error| Failed::from(format!("{error:#}")))?;
+            let bed = stage.bed(containerd).map_err(|error| Failed::from(format!("{error:#}")))?;
             let started = Instant::now();
-            let outcome = bed.node("node").and_then(|node| run(cell, bed, node));
-            eprintln!("{}: {:.1} s", cell.name(), started.elapsed().as_secs_f64());
+            let outcome = bed.node("node").and_then(|node| run(bed, node));
+            eprintln!("{name}: {:.1} s", started.elapsed().as_secs_f64());
             outcome.map_err(|error| Failed::from(format!("{error:#}\n{}", last_words(bed))))
         })
     });

@@ -1,7 +1,7 @@
 //! The slice as files in certs.d.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::LazyLock,
 };
@@ -14,7 +14,12 @@ use registry_mirror_core::{
     health::{Health, drained},
     plan::{
         claims::Claims,
-        files::{DesiredRegistry, FilesPlan, Finding, GRACE, Input, Listing, Ownership, What, plan_files},
+        config::DEFAULT_DIRECTORY,
+        files::{
+            DesiredRegistry, FilesPlan, Finding, GRACE, Input, Ownership, What,
+            foreign::{Root, carry, place},
+            plan_files,
+        },
         migrated,
         shared::Readers,
     },
@@ -54,6 +59,8 @@ pub struct Applied {
     pub registries: Vec<RegistryFacts>,
     /// Files of others, a sentence each.
     pub conflicts: Vec<String>,
+    /// Files of others that nothing stands in the way of.
+    pub notes: Vec<Finding>,
     /// Credentials that this containerd does not forward, a sentence each.
     pub credentials_unusable: Vec<String>,
     /// Files of ours that others changed, and what is done about it in a sentence.
@@ -75,8 +82,8 @@ pub struct Target<'a> {
     pub own: Version,
     /// All that read the files.
     pub readers: Readers,
-    /// certs.d.
-    pub directory: &'a Path,
+    /// The directories that containerd searches, in its order.
+    pub roots: &'a [PathBuf],
 }
 
 /// Makes certs.d hold what the slice wants, and nothing of ours besides. `records` tells what of it is ours.
@@ -87,13 +94,19 @@ pub fn apply_files(
     ways: &Ways<'_>,
     carried: &Carried,
 ) -> Applied {
-    let Wishes { mut applied, wanted, on_hold } = wishes(slice, target, ways, carried);
-    match put_in_place(records, target.directory, &wanted, &on_hold, carried) {
-        Ok((FilesPlan { ops, findings, next_look, .. }, listing)) => {
-            applied.changes = ops.len() as u64;
-            applied.next_look = next_look;
-            applied.heed(&findings);
-            applied.leave_suspended(slice, &listing);
+    let (ground, unseen) = match Ground::see(records.writer().root(), Some(records), target.roots) {
+        Ok(ground) => (ground, None),
+        Err(why) => (Ground::default(), Some(why)),
+    };
+    let wishes = wishes(slice, target, ways, carried, &ground);
+    let done = unseen.map_or_else(|| put_in_place(records, &ground, &wishes, carried), Err);
+    let mut applied = wishes.applied;
+    match done {
+        Ok(plans) => {
+            applied.changes = plans.iter().map(|plan| plan.ops.len() as u64).sum();
+            applied.next_look = plans.iter().filter_map(|plan| plan.next_look).min();
+            applied.heed(wishes.findings.into_iter().chain(plans.into_iter().flat_map(|plan| plan.findings)));
+            applied.leave_suspended(slice, &ground);
         }
         Err(why) => {
             for registry in &mut applied.registries {
@@ -116,30 +129,34 @@ pub fn plan_only(
     target: Target<'_>,
     ways: &Ways<'_>,
     carried: &Carried,
-) -> Result<(Applied, FilesPlan), String> {
-    let Wishes { mut applied, wanted, on_hold } = wishes(slice, target, ways, carried);
-    let ownership = match records {
-        None => Ownership::default(),
-        Some(records) => records.ownership(target.directory).map_err(|error| error.to_string())?.0,
-    };
-    let (plan, listing) = decide(root, &ownership, target.directory, &wanted, &on_hold, carried)?;
-    applied.heed(&plan.findings);
-    applied.leave_suspended(slice, &listing);
-    Ok((applied, plan))
+) -> Result<(Applied, Vec<(PathBuf, FilesPlan)>), String> {
+    let ground = Ground::see(root, records, target.roots)?;
+    let wishes = wishes(slice, target, ways, carried, &ground);
+    let plans: Vec<_> = ground
+        .roots
+        .iter()
+        .zip(decide(&ground, &wishes, carried))
+        .map(|(root, plan)| (root.path.clone(), plan))
+        .collect();
+    let mut applied = wishes.applied;
+    applied.heed(wishes.findings.into_iter().chain(plans.iter().flat_map(|(_, plan)| plan.findings.clone())));
+    applied.leave_suspended(slice, &ground);
+    Ok((applied, plans))
 }
 
 impl Applied {
     /// A suspended entry is in force where its file stands from before. Where none does nothing is.
-    fn leave_suspended(&mut self, slice: &Bundle, listing: &Listing) {
+    fn leave_suspended(&mut self, slice: &Bundle, ground: &Ground) {
         for (entry, facts) in slice.entries.iter().zip(&mut self.registries) {
-            if entry.suspend && !listing.serves(&entry.registry, &entry.object) {
+            let stands = ground.roots.iter().any(|root| root.listing.serves(&entry.registry, &entry.object));
+            if entry.suspend && !stands {
                 facts.hash.clear();
             }
         }
     }
 
     /// Notes what people should know about files.
-    fn heed(&mut self, findings: &[Finding]) {
+    fn heed(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for finding in findings {
             if finding.prevents() {
                 for registry in self.registries.iter_mut().filter(|facts| facts.object == finding.object) {
@@ -155,24 +172,60 @@ impl Applied {
             if finding.is_drift() {
                 self.drift.push((finding.path.clone(), finding.to_string()));
             }
+            if finding.is_note() {
+                self.notes.push(finding);
+            }
         }
     }
 }
 
-/// What a slice asks for, before anybody has looked at the files.
-struct Wishes {
-    applied: Applied,
-    wanted: Vec<DesiredRegistry>,
-    on_hold: BTreeSet<RegistryName>,
+/// What stands on the host before anything is done.
+#[derive(Default)]
+struct Ground {
+    roots: Vec<Root>,
+    /// What another program keeps for itself in the first of them.
+    claims: Claims,
 }
 
-fn wishes(slice: &Bundle, target: Target<'_>, ways: &Ways<'_>, carried: &Carried) -> Wishes {
-    let Target { own, readers, directory } = target;
+impl Ground {
+    fn see(root: &HostRoot, records: Option<&StateDir>, paths: &[PathBuf]) -> Result<Self, String> {
+        let mut ground = Self::default();
+        for path in paths {
+            let listing = certs_d::observe(root, path).map_err(|error| error.to_string())?;
+            let ownership = match records {
+                None => Ownership::default(),
+                Some(records) => {
+                    let (ownership, warnings) = records.ownership(path).map_err(|error| error.to_string())?;
+                    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                    ownership
+                }
+            };
+            if ground.roots.is_empty() {
+                ground.claims = claims(root, path, &listing);
+            }
+            ground.roots.push(Root { path: path.clone(), listing, ownership });
+        }
+        Ok(ground)
+    }
+}
+
+/// What a slice asks for, beside what stands on the host.
+struct Wishes {
+    applied: Applied,
+    /// For each root.
+    wanted: Vec<Vec<DesiredRegistry>>,
+    on_hold: BTreeSet<RegistryName>,
+    findings: Vec<Finding>,
+}
+
+fn wishes(slice: &Bundle, target: Target<'_>, ways: &Ways<'_>, carried: &Carried, ground: &Ground) -> Wishes {
+    let Target { own, readers, roots } = target;
     let Ways { health, environment } = ways;
     let version = readers.oldest;
     let mut applied = Applied::default();
-    let mut wanted: Vec<DesiredRegistry> = Vec::new();
+    let mut wanted: Vec<(usize, DesiredRegistry)> = Vec::new();
     let mut on_hold: BTreeSet<RegistryName> = BTreeSet::new();
+    let mut findings = Vec::new();
     for entry in &slice.entries {
         let health_of = |url: &str| health.mirror(&entry.object, url);
         let mut drained = drained(entry, health_of, &health.upstream(&entry.object));
@@ -193,11 +246,19 @@ fn wishes(slice: &Bundle, target: Target<'_>, ways: &Ways<'_>, carried: &Carried
             facts.error = Some(why);
             on_hold.insert(entry.registry.clone());
         } else {
-            match desired(entry, &slice.blobs, Reader { version, certs_dir: directory }, &drained) {
+            let at = place(&entry.registry, &ground.roots);
+            let certs_dir = roots.get(at).map_or(Path::new(DEFAULT_DIRECTORY), PathBuf::as_path);
+            match desired(entry, &slice.blobs, Reader { version, certs_dir }, &drained) {
                 Ok(found) => {
                     let credentials = |mirror: &MirrorHost| health.credentials(slice, entry, mirror);
                     note(&found.notes, entry, own, credentials, &mut facts, &mut applied.credentials_unusable);
-                    wanted.push(migrated::beneath(found, entry, &carried.registries, version));
+                    let found = migrated::beneath(found, entry, &carried.registries, version);
+                    let (found, told) = carry(found, entry, &ground.roots, at, version);
+                    // What another program keeps for itself hides nothing.
+                    if !ground.claims.registries.contains_key(&entry.registry) {
+                        findings.extend(told);
+                    }
+                    wanted.push((at, found.registry));
                 }
                 Err(error) => {
                     // What stands there stays: an entry that contradicts itself is no reason to remove a mirror.
@@ -211,16 +272,22 @@ fn wishes(slice: &Bundle, target: Target<'_>, ways: &Ways<'_>, carried: &Carried
     // Without a mirror there is no edit, and until the edit the old tables do their own work.
     if !carried.under_way || !slice.entries.is_empty() {
         for old in &carried.registries {
-            let is_wanted = wanted.iter().any(|files| files.registry == old.registry);
+            let is_wanted = wanted.iter().any(|(_, files)| files.registry == old.registry);
             // What was carried over earlier stands in the file that is on hold.
             if is_wanted || (on_hold.contains(&old.registry) && !carried.under_way) {
                 continue;
             }
             on_hold.remove(&old.registry);
-            wanted.push(migrated::alone(old, version));
+            wanted.push((place(&old.registry, &ground.roots), migrated::alone(old, version)));
         }
     }
-    Wishes { applied, wanted, on_hold }
+    let mut of_roots: Vec<Vec<DesiredRegistry>> = vec![Vec::new(); ground.roots.len()];
+    for (at, files) in wanted {
+        if let Some(of_root) = of_roots.get_mut(at) {
+            of_root.push(files);
+        }
+    }
+    Wishes { applied, wanted: of_roots, on_hold, findings }
 }
 
 /// How containerd reaches a mirror.
@@ -257,53 +324,46 @@ pub(super) fn in_use(health: &Health, way: Way) -> (MirrorUse, Option<String>) {
 
 fn put_in_place(
     records: &StateDir,
-    directory: &Path,
-    wanted: &[DesiredRegistry],
-    on_hold: &BTreeSet<RegistryName>,
+    ground: &Ground,
+    wishes: &Wishes,
     carried: &Carried,
-) -> Result<(FilesPlan, Listing), String> {
-    let (ownership, warnings) = records.ownership(directory).map_err(|error| error.to_string())?;
-    for warning in warnings {
-        tracing::warn!("{warning}");
+) -> Result<Vec<FilesPlan>, String> {
+    let plans = decide(ground, wishes, carried);
+    // What moves from one root to a later one is written there before it is removed here.
+    for (root, plan) in ground.roots.iter().zip(&plans).rev() {
+        for op in &plan.ops {
+            tracing::info!("{}", op.describe(&root.path));
+        }
+        certs_d::apply(records, &root.path, plan).map_err(|error| error.to_string())?;
     }
-    let (plan, listing) = decide(records.writer().root(), &ownership, directory, wanted, on_hold, carried)?;
-    for op in &plan.ops {
-        tracing::info!("{}", op.describe(directory));
-    }
-    certs_d::apply(records, directory, &plan).map_err(|error| error.to_string())?;
-    Ok((plan, listing))
+    Ok(plans)
 }
 
-fn decide(
-    root: &HostRoot,
-    ownership: &Ownership,
-    directory: &Path,
-    wanted: &[DesiredRegistry],
-    on_hold: &BTreeSet<RegistryName>,
-    carried: &Carried,
-) -> Result<(FilesPlan, Listing), String> {
-    let listing = certs_d::observe(root, directory).map_err(|error| error.to_string())?;
-    let mut on_hold = on_hold.clone();
-    on_hold.extend(migrated::orphans(&listing, &carried.registries));
-    on_hold.retain(|name| !wanted.iter().any(|files| files.registry == *name));
-    let Claims { registries: claimed, unreadable } = claims(root, directory, &listing);
-    let mut plan = plan_files(&Input {
-        certs_d: directory,
-        listing: &listing,
-        writer: certs_d::writer_uid(),
-        ownership,
-        desired: wanted,
-        on_hold: &on_hold,
-        claimed: &claimed,
-        now: Timestamp::now(),
-        grace: GRACE,
-    });
-    plan.findings.extend(unreadable.map(|(path, why)| Finding {
-        object: String::new(),
-        path,
-        what: What::ClaimsUnknown { why },
-    }));
-    Ok((plan, listing))
+/// A plan for each root.
+fn decide(ground: &Ground, wishes: &Wishes, carried: &Carried) -> Vec<FilesPlan> {
+    let nothing = BTreeMap::new();
+    let mut plans = Vec::with_capacity(ground.roots.len());
+    for (number, (Root { path, listing, ownership }, wanted)) in ground.roots.iter().zip(&wishes.wanted).enumerate() {
+        let mut on_hold = wishes.on_hold.clone();
+        on_hold.extend(migrated::orphans(listing, &carried.registries));
+        on_hold.retain(|name| !wanted.iter().any(|files| files.registry == *name));
+        let mut plan = plan_files(&Input {
+            certs_d: path,
+            listing,
+            writer: certs_d::writer_uid(),
+            ownership,
+            desired: wanted,
+            on_hold: &on_hold,
+            claimed: if number == 0 { &ground.claims.registries } else { &nothing },
+            now: Timestamp::now(),
+            grace: GRACE,
+        });
+        if let Some((path, why)) = ground.claims.unreadable.clone().filter(|_| number == 0) {
+            plan.findings.push(Finding { object: String::new(), path, what: What::ClaimsUnknown { why } });
+        }
+        plans.push(plan);
+    }
+    plans
 }
 
 /// The slice's registries where nothing was applied, with the reason.
@@ -407,9 +467,10 @@ mod tests {
     }
 
     fn complaints(slice: &Bundle, health: &HealthMap, version: Version) -> usize {
-        let target = Target { own: version, readers: Readers::only(version), directory: Path::new("/certs.d") };
+        let roots = [PathBuf::from("/certs.d")];
+        let target = Target { own: version, readers: Readers::only(version), roots: &roots };
         let ways = Ways { health, ..Ways::unknown() };
-        wishes(slice, target, &ways, &Carried::default()).applied.credentials_unusable.len()
+        wishes(slice, target, &ways, &Carried::default(), &Ground::default()).applied.credentials_unusable.len()
     }
 
     /// A robot account in basic authentication works on every release, and most mirrors have no token server.

@@ -162,6 +162,7 @@ impl Node {
         let (config_file, directory) = self.places();
         let mut directories: Vec<PathBuf> = config_file.parent().map(Path::to_owned).into_iter().collect();
         directories.push(directory);
+        directories.extend(self.look.iter().flat_map(|look| look.plan.roots().into_iter().skip(1)));
         directories.extend(self.look.as_ref().and_then(proxy::watched_directory));
         directories
     }
@@ -344,7 +345,7 @@ impl Node {
         }
         let version = look.version;
         let (config_file, directory) = self.places();
-        let writer = place::writer_for(&self.root, &config_file, look.plan.edit(), &directory);
+        let writer = place::writer_for(&self.root, &config_file, &look.plan);
         let environment = look.proxy.running.clone().unwrap_or_default();
         let role = match self.role(&writer, &directory, version) {
             Ok(role) => role,
@@ -369,7 +370,8 @@ impl Node {
                 return;
             }
         };
-        let Applied { registries, conflicts, credentials_unusable, drift, changes, error, away, next_look } = applied;
+        let Applied { registries, conflicts, notes: _, credentials_unusable, drift, changes, error, away, next_look } =
+            applied;
         self.next_look = next_look;
         for (path, what) in drift {
             tracing::warn!("{what}");
@@ -430,18 +432,19 @@ impl Node {
         role: &Role,
         ways: &Ways<'_>,
     ) -> Result<Applied, FileError> {
-        let carried = match &self.look {
-            Some(look) => carried(&self.root, &look.plan)?,
-            None => Carried::default(),
+        let (carried, roots) = match &self.look {
+            Some(look) => (carried(&self.root, &look.plan)?, role.roots(&look.plan)),
+            None => (Carried::default(), vec![directory.to_owned()]),
         };
         let records = role.records(writer, directory)?;
-        let target = Target { own, readers: role.readers(own), directory };
+        let target = Target { own, readers: role.readers(own), roots: &roots };
         Ok(apply_files(&records, slice, target, ways, &carried))
     }
 
     async fn look_now(&mut self, asking: Asking) -> Result<&Look, String> {
         let (root, pod_uid) = (self.root.clone(), self.pod_uid.clone());
-        let writer_for = |config: &Path, directory: &Path| place::writer_for(&root, config, None, directory);
+        let writer_for =
+            |config: &Path, directory: &Path| HostWriter::new(root.clone(), WriteScope::for_host([config], directory));
         let ours = self.last_edit();
         let found = look(&root, &self.systemd, pod_uid.as_deref(), asking, ours.as_ref(), &mut self.proofs, writer_for)
             .await

@@ -98,18 +98,28 @@ impl Offline {
         let config_file = containerd.config_file.clone();
         facts.containerd = Some(containerd);
         facts.plan = Some(plan_facts(&plan, &ProxyPlan::Nothing { notes: Vec::new() }));
-        let Some(directory) = plan.directory() else {
+        if plan.directory().is_none() {
             facts.registries = files::not_applied(slice, plan.reason());
             return Err(Failure::Unsupported.because(plan.reason().to_owned()));
-        };
-        let writer = writer_for(&self.root, Path::new(&config_file), plan.edit(), directory);
+        }
+        let writer = writer_for(&self.root, Path::new(&config_file), &plan);
         let state = StateDir::open(&writer).map_err(|error| failed(error.to_string()))?;
         let _lock = HostLock::acquire(&state, "node apply").map_err(|error| failed(error.to_string()))?;
         self.refuse_unsettled(&writer).map_err(failed)?;
         let carried = carried(&self.root, &plan).map_err(|error| failed(error.to_string()))?;
-        let target = Target { own: self.version, readers: Readers::only(self.version), directory };
-        let Applied { registries, conflicts, credentials_unusable, changes: _, error, drift: _, away, next_look: _ } =
-            apply_files(&state, slice, target, &Ways::unknown(), &carried);
+        let roots = plan.roots();
+        let target = Target { own: self.version, readers: Readers::only(self.version), roots: &roots };
+        let Applied {
+            registries,
+            conflicts,
+            notes: _,
+            credentials_unusable,
+            changes: _,
+            error,
+            drift: _,
+            away,
+            next_look: _,
+        } = apply_files(&state, slice, target, &Ways::unknown(), &carried);
         facts.registries = registries;
         facts.conflicts = conflicts;
         facts.credentials_unusable = credentials_unusable;

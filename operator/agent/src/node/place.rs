@@ -4,7 +4,7 @@ use std::path::Path;
 
 use registry_mirror_core::{
     config_toml::{Edit, MigratedRegistry},
-    plan::ConfigPlan,
+    plan::{ConfigPlan, config::DEFAULT_DIRECTORY},
 };
 use registry_mirror_host::{
     file_error::FileError,
@@ -60,10 +60,16 @@ fn write(state: &StateDir, edit: &Edit, migrated: &[MigratedRegistry]) -> Result
     }
 }
 
-/// The right to write what a plan asks for: beside the main file and the one to edit, into the directory, the state.
-pub(super) fn writer_for(root: &HostRoot, config_file: &Path, edit: Option<&Edit>, directory: &Path) -> HostWriter {
-    let files = std::iter::once(config_file).chain(edit.map(|edit| edit.file.as_path()));
-    HostWriter::new(root.clone(), WriteScope::for_host(files, directory))
+/// The right to write what a plan asks for: beside the main file and the one to edit, into each directory, the state.
+pub(super) fn writer_for(root: &HostRoot, config_file: &Path, plan: &ConfigPlan) -> HostWriter {
+    let files = std::iter::once(config_file).chain(plan.edit().map(|edit| edit.file.as_path()));
+    let roots = plan.roots();
+    let (first, then) = match roots.split_first() {
+        Some((first, then)) => (first.as_path(), then),
+        None => (Path::new(DEFAULT_DIRECTORY), &[][..]),
+    };
+    let scope = WriteScope::for_host(files, first);
+    HostWriter::new(root.clone(), then.iter().fold(scope, |scope, root| scope.and(root)))
 }
 
 /// The old tables that a plan takes out of the file.

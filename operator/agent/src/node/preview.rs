@@ -175,13 +175,14 @@ fn preview(
     }
     let carried = carried(root, &preview.plan).map_err(sentence)?;
     let records = existing_records(root, &role, directory).map_err(sentence)?;
-    let target = Target { own: version, readers: role.readers(version), directory };
-    let (applied, plan) = plan_only(root, records.as_ref(), slice, target, ways, &carried)?;
-    let Applied { registries, conflicts, credentials_unusable, changes: _, error: _, drift: _, away: _, next_look: _ } =
-        applied;
-    preview.steps = steps(directory, &plan.ops);
+    let roots = role.roots(&preview.plan);
+    let target = Target { own: version, readers: role.readers(version), roots: &roots };
+    let (applied, plans) = plan_only(root, records.as_ref(), slice, target, ways, &carried)?;
+    let Applied { registries, conflicts, notes, credentials_unusable, .. } = applied;
+    preview.steps = plans.iter().flat_map(|(root, plan)| steps(root, &plan.ops)).collect();
     preview.registries = registries;
-    preview.remarks = conflicts.into_iter().chain(credentials_unusable).collect();
+    let notes = notes.iter().map(ToString::to_string);
+    preview.remarks = conflicts.into_iter().chain(notes).chain(credentials_unusable).collect();
     Ok(preview)
 }
 

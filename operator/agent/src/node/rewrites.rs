@@ -76,7 +76,7 @@ impl Node {
             ready_limit: self.ready_limit,
             known: look.known.clone(),
         };
-        let writer = writer_for(&self.root, &look.config_file, Some(edit), directory);
+        let writer = writer_for(&self.root, &look.config_file, plan);
         let sentence = |error: registry_mirror_host::file_error::FileError| error.to_string();
         let state = StateDir::open(&writer).map_err(sentence)?;
         let restarter = Restarter::new(&state, &self.systemd, &look.cri);

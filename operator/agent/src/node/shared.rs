@@ -3,7 +3,10 @@
 //! Only the writer takes dead mirrors out: there is one file for all, and a node that stands by and sees a mirror dead
 //! would take it away from those that reach it. It says so in its status.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use registry_mirror_core::{
@@ -50,6 +53,15 @@ impl Role {
             Self::Writer(readers) => *readers,
             Self::Alone | Self::StandBy(_) => Readers::only(own),
         }
+    }
+
+    /// The directories that this node plans together. Who shares its first one has agreed with others on that one.
+    pub(super) fn roots(&self, plan: &ConfigPlan) -> Vec<PathBuf> {
+        let mut roots = plan.roots();
+        if !matches!(self, Self::Alone) {
+            roots.truncate(1);
+        }
+        roots
     }
 
     /// Where it is kept what of the directory is ours.

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use registry_mirror_core::{
-    config_toml::{Effectiveness, Need},
+    config_toml::Need,
     containerd::Version,
     desired::{Target, desired},
     explain::{Configured, Explanation, ImageReference, RegistryDirectory, directories},
@@ -150,10 +150,7 @@ fn configured(root: &HostRoot, observed: &Observed, image: &ImageReference) -> a
     };
     let analysis = config.analyze();
     let roots = match analysis.need(Path::new(DEFAULT_DIRECTORY)) {
-        Need::Nothing { directory, .. } => match &analysis.effectiveness {
-            Effectiveness::List(directories) => directories.clone(),
-            _ => vec![directory],
-        },
+        Need::Nothing { directory, then, .. } => std::iter::once(directory).chain(then).collect::<Vec<_>>(),
         Need::Patch { why, .. } | Need::Migrate { why, .. } => return Ok(Configured::NotRead { why }),
     };
     for certs_dir in &roots {

@@ -83,12 +83,17 @@ impl Host {
         path.display().to_string()
     }
 
-    /// Runs `registry-mirror node VERB --host-root … ARGUMENTS`.
+    /// Runs `registry-mirror node VERB ARGUMENTS --host-root …`.
     pub fn node(&self, verb: &str, arguments: &[&str]) -> Said {
+        self.run(&[&["node", verb], arguments].concat())
+    }
+
+    /// Runs `registry-mirror ARGUMENTS --host-root …`.
+    pub fn run(&self, arguments: &[&str]) -> Said {
         let output = Command::new(env!("CARGO_BIN_EXE_registry-mirror"))
-            .args(["node", verb, "--host-root"])
-            .arg(self.root.path())
             .args(arguments)
+            .arg("--host-root")
+            .arg(self.root.path())
             .env_remove("RUST_LOG")
             .output()
             .expect("starts");

@@ -9,6 +9,7 @@ mod certificate;
 mod conflict;
 mod credentials;
 mod duration;
+mod files;
 mod headers;
 mod keypair;
 mod mirror;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 use registry_mirror_crds::RegistryMirror;
 
 pub use conflict::Conflict;
+pub use files::{authority_file, client_files};
 pub use own::registry_of_image;
 pub use references::{RefKind, Reference, References, required_refs};
 pub use url::shown as shown_url;

@@ -78,8 +78,8 @@ pub enum Effectiveness {
     },
     /// Not set, and the daemon has no default: hosts.toml is not read at all.
     Unset,
-    /// Not set; the default list of 2.2+ is read because a local-pull trigger is set. Its first directory.
-    UnsetDefaultWorks(PathBuf),
+    /// Not set; the default list of 2.2+ is read because a local-pull trigger is set. Its directories, in order.
+    UnsetDefaultWorks(Vec<PathBuf>),
     /// Not set; the default list of 2.2+ falls into the colon trap. Its first directory.
     UnsetDefaultTrapped(PathBuf),
     /// A relative or empty directory: what it means depends on the daemon's working directory.
@@ -100,8 +100,8 @@ impl Effectiveness {
     #[must_use]
     pub fn directory(&self) -> Option<&Path> {
         match self {
-            Self::Directory(directory) | Self::UnsetDefaultWorks(directory) => Some(directory),
-            Self::List(directories) => directories.first().map(PathBuf::as_path),
+            Self::Directory(directory) => Some(directory),
+            Self::List(directories) | Self::UnsetDefaultWorks(directories) => directories.first().map(PathBuf::as_path),
             Self::ColonTrap { .. }
             | Self::Unset
             | Self::UnsetDefaultTrapped(_)
@@ -217,11 +217,11 @@ fn effectiveness(analysis: &Analysis) -> Effectiveness {
         // 2.2.0 and 2.2.1 set the default beside `mirrors` and then refuse their own result
         return if version.defaults_only_without_mirrors() { Effectiveness::Unset } else { conflict(mirror) };
     }
-    let first = DEFAULT_CONFIG_PATH.split(':').next().map(PathBuf::from).unwrap_or_default();
+    let parts: Vec<PathBuf> = DEFAULT_CONFIG_PATH.split(':').map(PathBuf::from).collect();
     if pull_path.is_local() {
-        Effectiveness::UnsetDefaultWorks(first)
+        Effectiveness::UnsetDefaultWorks(parts)
     } else {
-        Effectiveness::UnsetDefaultTrapped(first)
+        Effectiveness::UnsetDefaultTrapped(parts.into_iter().next().unwrap_or_default())
     }
 }
 

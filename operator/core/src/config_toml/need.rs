@@ -12,8 +12,10 @@ use super::{
 pub enum Need {
     /// Nothing: hosts.toml files in this directory are read as things stand.
     Nothing {
-        /// The directory to adopt.
+        /// The directory to adopt: the first one that containerd searches.
         directory: PathBuf,
+        /// Those that it searches after it, in order.
+        then: Vec<PathBuf>,
         /// Why it works.
         why: String,
     },
@@ -74,10 +76,11 @@ impl Analysis {
         match &self.effectiveness {
             Effectiveness::Directory(directory) => Need::Nothing {
                 directory: directory.clone(),
+                then: Vec::new(),
                 why: format!("`config_path` is {} already{}", directory.display(), at(&self.config_path)),
             },
             Effectiveness::List(directories) => {
-                let Some(first) = directories.first() else {
+                let Some((first, then)) = directories.split_first() else {
                     return Need::Patch {
                         directory: default.to_owned(),
                         why: "`config_path` names no directory".to_owned(),
@@ -85,6 +88,7 @@ impl Analysis {
                 };
                 Need::Nothing {
                     directory: first.clone(),
+                    then: then.to_vec(),
                     why: format!(
                         "`config_path` is a list{}, which containerd {version} reads{trigger}; its first directory \
                              is {}",
@@ -93,13 +97,17 @@ impl Analysis {
                     ),
                 }
             }
-            Effectiveness::UnsetDefaultWorks(directory) => Need::Nothing {
-                directory: directory.clone(),
-                why: format!(
+            Effectiveness::UnsetDefaultWorks(directories) => {
+                let (first, then) = match directories.split_first() {
+                    Some((first, then)) => (first.clone(), then.to_vec()),
+                    None => (default.to_owned(), Vec::new()),
+                };
+                let why = format!(
                     "`config_path` is not set, and containerd {version} reads {} by default{trigger}",
-                    directory.display()
-                ),
-            },
+                    first.display()
+                );
+                Need::Nothing { directory: first, then, why }
+            }
             Effectiveness::ColonTrap { value, first } => Need::Patch {
                 directory: first.clone(),
                 why: format!(

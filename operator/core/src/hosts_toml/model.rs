@@ -17,6 +17,15 @@ pub struct HostsToml {
     pub hosts: Vec<Host>,
 }
 
+impl HostsToml {
+    /// Whether a header is sent to any host; it may be a credential.
+    #[must_use]
+    pub fn has_headers(&self) -> bool {
+        let hosts = self.hosts.iter().map(|host| &host.fields);
+        std::iter::once(&self.root).chain(hosts).any(|fields| !fields.headers.is_empty())
+    }
+}
+
 /// One host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {

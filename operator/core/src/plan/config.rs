@@ -23,10 +23,12 @@ const DEFAULT_CONFIG_FILE: &str = "/etc/containerd/config.toml";
 /// What containerd's configuration needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigPlan {
-    /// An effective single directory exists: use it.
+    /// An effective directory exists: use it.
     Adopt {
-        /// The directory.
+        /// The directory: the first one that containerd searches.
         directory: PathBuf,
+        /// Those that it searches after it, in order.
+        then: Vec<PathBuf>,
         /// Why, in a sentence.
         reason: String,
     },
@@ -114,6 +116,16 @@ impl ConfigPlan {
             }
             Self::Unsupported { .. } => None,
         }
+    }
+
+    /// Every directory that containerd searches with this plan, in its order; none where the host is left alone.
+    #[must_use]
+    pub fn roots(&self) -> Vec<PathBuf> {
+        let then = match self {
+            Self::Adopt { then, .. } => then.as_slice(),
+            Self::Patch { .. } | Self::Migrate { .. } | Self::Unsupported { .. } => &[],
+        };
+        self.directory().map(Path::to_owned).into_iter().chain(then.iter().cloned()).collect()
     }
 
     /// The edit, where there is one.
@@ -204,8 +216,8 @@ pub fn plan_config(observed: &Observed, date: &str) -> ConfigPlan {
         return unsupported(format!("no file can be written into {}: {why}{native}", need.directory().display()));
     }
     match need {
-        Need::Nothing { directory, why } => match proof {
-            Proof::Effective | Proof::NotAsked => ConfigPlan::Adopt { directory, reason: why },
+        Need::Nothing { directory, then, why } => match proof {
+            Proof::Effective | Proof::NotAsked => ConfigPlan::Adopt { directory, then, reason: why },
             Proof::NotEffective(said) => {
                 let why = format!(
                     "{} names {}, but the running containerd does not read it ({said}): it has not restarted since \

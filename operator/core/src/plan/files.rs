@@ -7,6 +7,7 @@
 //! the way is never touched.
 
 mod finding;
+pub mod foreign;
 mod listing;
 mod op;
 mod ownership;
@@ -29,7 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{digest::Digest, marker, registry::RegistryName};
 
 pub use finding::{DriftKind, Finding, Obstacle, What};
-pub use listing::{Bytes, Directory, Entry, FileEntry, Listing};
+pub use listing::{Bytes, Directory, Entry, FileEntry, Listing, is_docker_style};
 pub use op::{FilePath, Op};
 pub use ownership::{Backup, BackupId, Original, OwnedDirectory, Ownership, Superseded};
 

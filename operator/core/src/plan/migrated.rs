@@ -39,19 +39,19 @@ pub fn alone(migrated: &MigratedRegistry, version: Version) -> DesiredRegistry {
         registry: registry.clone(),
         hosts_toml: format!("{why}{}", render(&model, version).text),
         certificates: std::collections::BTreeMap::new(),
-        secret: is_secret(&model),
+        secret: model.has_headers(),
     }
 }
 
 /// The files of a RegistryMirror with the old settings for the same registry beneath; unchanged where there are none.
 #[must_use]
-pub fn beneath(found: Desired, entry: &Entry, migrated: &[MigratedRegistry], version: Version) -> DesiredRegistry {
-    let Desired { mut registry, hosts: mut model, notes: _ } = found;
+pub fn beneath(found: Desired, entry: &Entry, migrated: &[MigratedRegistry], version: Version) -> Desired {
     let Some(MigratedRegistry { registry: _, endpoints, server }) = settings_of(&entry.registry, migrated) else {
-        return registry;
+        return found;
     };
+    let mut model = found.hosts.clone();
     match &entry.upstream {
-        Upstream::Denied => return registry,
+        Upstream::Denied => return found,
         Upstream::Server { .. } => {}
         Upstream::Registry => {
             if let Some(server) = server {
@@ -63,10 +63,7 @@ pub fn beneath(found: Desired, entry: &Entry, migrated: &[MigratedRegistry], ver
     // A mirror that was taken out because it does not answer must not come back as an old endpoint.
     let named: BTreeSet<&str> = entry.mirrors.iter().map(|mirror| comparable(&mirror.url)).collect();
     model.hosts.extend(endpoints.iter().filter(|endpoint| !named.contains(comparable(&endpoint.url))).map(host));
-    let (model, _) = fit(&model, version);
-    registry.hosts_toml = render(&model, version).text;
-    registry.secret = is_secret(&model);
-    registry
+    found.with(model, version)
 }
 
 /// What was in force for a registry: its own table, or that of `*`.
@@ -124,11 +121,6 @@ fn fields(endpoint: &MigratedEndpoint, capabilities: Capabilities) -> Fields {
         override_path: *override_path,
         dial_timeout: None,
     }
-}
-
-fn is_secret(model: &HostsToml) -> bool {
-    let hosts = model.hosts.iter().map(|host| &host.fields);
-    std::iter::once(&model.root).chain(hosts).any(|fields| !fields.headers.is_empty())
 }
 
 #[cfg(test)]

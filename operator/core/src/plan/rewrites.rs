@@ -143,7 +143,11 @@ impl Rewrite {
     /// The plan to go on with, where it is another one than for the files as they stand.
     #[must_use]
     pub fn plan(&self) -> Option<ConfigPlan> {
-        let adopt = |directory: &Path, reason: String| ConfigPlan::Adopt { directory: directory.to_owned(), reason };
+        let adopt = |directory: &Path, reason: String| ConfigPlan::Adopt {
+            directory: directory.to_owned(),
+            then: Vec::new(),
+            reason,
+        };
         match self {
             Self::None => None,
             Self::PutBack { directory } => Some(adopt(

@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn plans_that_need_no_restart_are_not_held_back() {
         let held = ChangedSinceStart::of("containerd.service", changed(CONFIG)).expect("something");
-        let adopt = ConfigPlan::Adopt { directory: "/c".into(), reason: "set".to_owned() };
+        let adopt = ConfigPlan::Adopt { directory: "/c".into(), then: Vec::new(), reason: "set".to_owned() };
         assert_eq!(held.hold_back(adopt.clone()), adopt);
         let patch = ConfigPlan::Patch { directory: "/c".into(), edit: None, reason: "not read".to_owned() };
         assert!(matches!(held.hold_back(patch), ConfigPlan::Unsupported { .. }));

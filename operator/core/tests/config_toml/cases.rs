@@ -152,7 +152,7 @@ fn outcome(case: &Case, version: Version) -> Vec<(String, String)> {
     let mut said = String::new();
     let need = analysis.need(Path::new(default));
     let (name, directory, why) = match &need {
-        Need::Nothing { directory, why } => ("adopt", directory, why),
+        Need::Nothing { directory, why, .. } => ("adopt", directory, why),
         Need::Patch { directory, why } => ("patch", directory, why),
         Need::Migrate { directory, why } => ("migrate", directory, why),
     };

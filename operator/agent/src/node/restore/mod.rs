@@ -9,10 +9,7 @@
 mod config;
 mod host;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use registry_mirror_core::plan::{config::DEFAULT_DIRECTORY, shared::Staying};
 use registry_mirror_host::file_error::FileError;
@@ -83,7 +80,7 @@ impl Node {
         let mut directories: BTreeSet<PathBuf> = [PathBuf::from(DEFAULT_DIRECTORY), self.places().1].into();
         let mut version = MOST_LENIENT;
         if let Ok(look) = self.look_now(Asking::Forbidden).await {
-            directories.extend(look.plan.directory().map(Path::to_owned));
+            directories.extend(look.plan.roots());
             version = look.version;
         }
         self.forget();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{plan::put_backs::Quarrel, registry::RegistryName};
 
-use super::BackupId;
+use super::{BackupId, HOSTS_TOML};
 
 /// Something about one path. Its text is for status, Events and the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,13 +57,21 @@ pub enum What {
         /// What is wrong with it.
         why: String,
     },
-    /// containerd looks into our directory first and no longer into this one.
+    /// The hosts.toml of this directory is not read any more, because containerd looks into ours first.
     Hidden {
         /// Our directory.
         by: PathBuf,
     },
-    /// Certificates that containerd reads only while there is no hosts.toml.
-    DockerStyle {
+    /// Certificates and keys of this directory, of which our hosts.toml names copies: containerd reads them themselves
+    /// only while there is no hosts.toml.
+    Carried {
+        /// Their names.
+        files: Vec<String>,
+        /// Our directory.
+        by: PathBuf,
+    },
+    /// The same, but containerd could not read them.
+    Unreadable {
         /// Their names.
         files: Vec<String>,
     },
@@ -123,8 +131,10 @@ impl Finding {
             | What::Waits { .. }
             | What::Blocked(_)
             | What::Claimed { .. }
-            | What::ClaimsUnknown { .. } => true,
-            What::Drift(_) | What::Hidden { .. } | What::DockerStyle { .. } | What::NotRestored { .. } => false,
+            | What::ClaimsUnknown { .. }
+            | What::Hidden { .. }
+            | What::Unreadable { .. } => true,
+            What::Drift(_) | What::Carried { .. } | What::NotRestored { .. } => false,
         }
     }
 
@@ -132,6 +142,12 @@ impl Finding {
     #[must_use]
     pub const fn is_drift(&self) -> bool {
         matches!(self.what, What::Drift(_) | What::NotRestored { .. })
+    }
+
+    /// Whether it is a note: nothing is in anybody's way, and nothing is lost.
+    #[must_use]
+    pub const fn is_note(&self) -> bool {
+        matches!(self.what, What::Carried { .. })
     }
 
     /// Whether the object's files could not be put in place.
@@ -217,13 +233,20 @@ impl fmt::Display for Finding {
             ),
             What::Hidden { by } => write!(
                 f,
-                "{path} is no longer read, because containerd looks into {} first (RegistryMirror/{object})",
+                "{path}/{HOSTS_TOML} is not read while RegistryMirror/{object} is there, because containerd looks into {} \
+                 first; it stays as it is: add to the object what is still needed of it",
                 by.display()
             ),
-            What::DockerStyle { files } => write!(
+            What::Carried { files, by } => write!(
                 f,
-                "{path} holds {}, which containerd reads only where there is no hosts.toml: name them in \
-                 RegistryMirror/{object} (tls of the upstream) if the upstream needs them",
+                "what {path} holds for the registry itself ({}) goes on counting: {}/{HOSTS_TOML} names copies",
+                files.join(", "),
+                by.display()
+            ),
+            What::Unreadable { files } => write!(
+                f,
+                "{} of {path} cannot be read as a certificate or key, which ends every pull of that registry; the \
+                 hosts.toml of RegistryMirror/{object} does without: correct or remove what is wrong",
                 files.join(", ")
             ),
             What::NotRestored { backup } => write!(

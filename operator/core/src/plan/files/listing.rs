@@ -28,6 +28,8 @@ pub enum Entry {
     Symlink {
         /// What it says.
         target: String,
+        /// What stands in the directory that it leads to; `None` where it leads to none.
+        leads_to: Option<Directory>,
     },
     /// A socket, device or pipe.
     Other,
@@ -51,14 +53,17 @@ pub enum FileEntry {
         uid: u32,
         /// The group's number.
         gid: u32,
-        /// Read only where the plan depends on it: hosts.toml and `.pem` files. `None` for all others, and where the
-        /// file is too large to be what its name says.
+        /// Read only where the plan depends on it: hosts.toml, `.pem` files, and what containerd takes for certificates
+        /// and keys. `None` for all others, and where the file is too large to be what its name says.
         content: Option<Bytes>,
     },
     /// A symbolic link.
     Symlink {
         /// What it says.
         target: String,
+        /// What containerd reads through it, for certificates and keys; `None` for all others, and where nothing can be
+        /// read.
+        content: Option<Bytes>,
     },
     /// A directory.
     Directory,
@@ -115,6 +120,12 @@ impl Directory {
             Provenance::Foreign => None,
         }
     }
+}
+
+/// Whether a file with this name is a certificate or key to containerd, where no hosts.toml stands beside it.
+#[must_use]
+pub fn is_docker_style(name: &str) -> bool {
+    [".crt", ".cert", ".key"].iter().any(|suffix| name.ends_with(suffix))
 }
 
 impl FileEntry {

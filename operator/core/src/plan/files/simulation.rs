@@ -65,7 +65,9 @@ impl SimulatedHost {
                     (FileEntry::Regular { content: Some(Bytes(content)), .. }, Original::File { digest, .. }) => {
                         assert_eq!(&Digest::of(content), digest);
                     }
-                    (FileEntry::Symlink { target: found }, Original::Symlink { target }) => assert_eq!(found, target),
+                    (FileEntry::Symlink { target: found, .. }, Original::Symlink { target }) => {
+                        assert_eq!(found, target)
+                    }
                     other => panic!("{other:?}"),
                 }
                 self.backups.insert(backup.id.clone(), file);

@@ -163,7 +163,7 @@ fn what_nobody_names_is_never_touched() {
         ("quay.io", directory([(HOSTS_TOML, regular("theirs"))])),
         ("file", Entry::File),
         ("socket", Entry::Other),
-        ("link", Entry::Symlink { target: "quay.io".to_owned() }),
+        ("link", Entry::Symlink { target: "quay.io".to_owned(), leads_to: None }),
     ]);
     assert_eq!(plan_now(&host, &Wish::default()), FilesPlan::default());
 }
@@ -307,7 +307,7 @@ fn undo_leaves_what_others_did_meanwhile() {
 fn obstacles_are_reported_in_sentences() {
     let host = host([
         ("a.io", Entry::File),
-        ("b.io", Entry::Symlink { target: "/elsewhere".to_owned() }),
+        ("b.io", Entry::Symlink { target: "/elsewhere".to_owned(), leads_to: None }),
         ("c.io", directory([(HOSTS_TOML, FileEntry::Directory)])),
         ("d.io", directory([("ca.crt", regular("x")), ("client.key", regular("x"))])),
         ("host:5000", directory([(HOSTS_TOML, regular("theirs"))])),
@@ -373,7 +373,7 @@ fn any_wish() -> impl Strategy<Value = Wish> {
 fn any_file() -> impl Strategy<Value = FileEntry> {
     prop_oneof![
         6 => "[xyz]{0,3}".prop_map(|text| regular(&text)),
-        1 => "[xyz]{1,2}".prop_map(|target| FileEntry::Symlink { target }),
+        1 => "[xyz]{1,2}".prop_map(|target| FileEntry::Symlink { target, content: None }),
         1 => Just(FileEntry::Directory),
         1 => Just(FileEntry::Other),
     ]
@@ -387,7 +387,7 @@ fn any_foreign_host() -> impl Strategy<Value = SimulatedHost> {
         8 => files.prop_map(directory),
         1 => Just(Entry::File),
         1 => Just(Entry::Other),
-        1 => Just(Entry::Symlink { target: "quay.io".to_owned() }),
+        1 => Just(Entry::Symlink { target: "quay.io".to_owned(), leads_to: None }),
     ];
     let entry_name = proptest::sample::select(vec!["docker.io", "host_5000_", "host:5000", "_default", "quay.io", "x"]);
     proptest::collection::btree_map(entry_name, entry, 0..5).prop_map(host)

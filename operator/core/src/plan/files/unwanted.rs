@@ -91,7 +91,7 @@ fn is_original(file: &FileEntry, backup: &Backup) -> bool {
         (FileEntry::Regular { content: Some(Bytes(content)), .. }, Original::File { digest, .. }) => {
             marker::provenance(content) == Provenance::Foreign && Digest::of(content) == *digest
         }
-        (FileEntry::Symlink { target: found }, Original::Symlink { target }) => found == target,
+        (FileEntry::Symlink { target: found, content: _ }, Original::Symlink { target }) => found == target,
         _ => false,
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn plan(input: &Input<'_>, name: &str, want: &DesiredRegistry, plan: 
             plan.findings.push(finding("", What::Blocked(Obstacle::NotADirectory)));
             return;
         }
-        Some(Entry::Symlink { target }) => {
+        Some(Entry::Symlink { target, leads_to: _ }) => {
             let obstacle = Obstacle::SymlinkedDirectory { target: target.clone() };
             plan.findings.push(finding("", What::Blocked(obstacle)));
             return;
@@ -71,7 +71,6 @@ pub(super) fn plan(input: &Input<'_>, name: &str, want: &DesiredRegistry, plan: 
             if let Some(backup) = owned.and_then(|owned| owned.backup.as_ref()) {
                 plan.findings.push(finding(HOSTS_TOML, What::BackedUp { backup: backup.id.clone() }));
             }
-            notes(input, name, want, directory, plan);
             return;
         }
         reverts.note(input.now);
@@ -129,7 +128,6 @@ pub(super) fn plan(input: &Input<'_>, name: &str, want: &DesiredRegistry, plan: 
     let leftovers = directory.files.iter().filter(|(file, entry)| is_leftover(file, entry));
     plan.ops.extend(leftovers.map(|(file, _)| Op::Remove(FilePath::new(name, file))));
 
-    notes(input, name, want, directory, plan);
     if let Some(backup) = &backup {
         plan.findings.push(finding(HOSTS_TOML, What::BackedUp { backup: backup.id.clone() }));
     }
@@ -192,7 +190,7 @@ fn hosts(directory: &Directory, wanted: &[u8], mode: u32, owner: u32, last_writt
     match directory.files.get(HOSTS_TOML) {
         None => Hosts::Absent,
         Some(FileEntry::Directory | FileEntry::Other | FileEntry::Regular { content: None, .. }) => Hosts::InTheWay,
-        Some(FileEntry::Symlink { target }) => Hosts::Foreign(Original::Symlink { target: target.clone() }),
+        Some(FileEntry::Symlink { target, content: _ }) => Hosts::Foreign(Original::Symlink { target: target.clone() }),
         Some(file @ FileEntry::Regular { mode: found, uid, gid, content: Some(Bytes(content)) }) => {
             if holds(Some(file), wanted, mode, owner) {
                 return Hosts::AsWanted;
@@ -225,34 +223,4 @@ fn holds(file: Option<&FileEntry>, wanted: &[u8], wanted_mode: u32, owner: u32) 
 /// A temporary file of a write that was cut off.
 pub(super) fn is_leftover(name: &str, file: &FileEntry) -> bool {
     name.starts_with(TEMPORARY_PREFIX) && file.is_removable()
-}
-
-/// What is worth knowing and needs no step.
-fn notes(input: &Input<'_>, name: &str, want: &DesiredRegistry, directory: &Directory, plan: &mut FilesPlan) {
-    let docker_style: Vec<String> = directory
-        .files
-        .keys()
-        .filter(|file| [".crt", ".cert", ".key"].iter().any(|suffix| file.ends_with(suffix)))
-        .cloned()
-        .collect();
-    if !docker_style.is_empty() {
-        plan.findings.push(Finding {
-            object: want.object.clone(),
-            path: input.certs_d.join(name),
-            what: What::DockerStyle { files: docker_style },
-        });
-    }
-    for other in want.registry.directories() {
-        let is_there = matches!(
-            input.listing.entries.get(&other),
-            Some(Entry::Directory(directory)) if directory.files.contains_key(HOSTS_TOML)
-        );
-        if other != name && is_there {
-            plan.findings.push(Finding {
-                object: want.object.clone(),
-                path: input.certs_d.join(other),
-                what: What::Hidden { by: input.certs_d.join(name) },
-            });
-        }
-    }
 }

@@ -48,7 +48,7 @@ fn merged(entry: &Entry, migrated: &[MigratedRegistry], drained: &[&str]) -> Des
     let target = Target { version: VERSION, certs_dir: std::path::Path::new("/etc/containerd/certs.d") };
     let drained = drained.iter().map(|url| (*url).to_owned()).collect();
     let found = desired(entry, &BTreeMap::new(), target, &drained).expect("complete");
-    beneath(found, entry, migrated, VERSION)
+    beneath(found, entry, migrated, VERSION).registry
 }
 
 #[test]

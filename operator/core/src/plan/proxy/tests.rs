@@ -157,7 +157,7 @@ fn table() {
 
 #[test]
 fn an_approval_is_for_one_proxy() {
-    let adopt = ConfigPlan::Adopt { directory: PathBuf::from("/c"), reason: String::new() };
+    let adopt = ConfigPlan::Adopt { directory: PathBuf::from("/c"), then: Vec::new(), reason: String::new() };
     let hash = |observed: &ObservedProxy, url: Option<&str>| {
         restart_hash(&adopt, &plan_proxy(observed, url.map(wanted).as_ref())).as_str().to_owned()
     };
