@@ -12,8 +12,8 @@ mod rules;
 mod yaml;
 
 pub use node_mirror::{
-    ContainerdStatus, DriftStatus, MirrorState, NodeMirror, NodeMirrorSpec, NodeMirrorStatus, NodeMirrorSummary,
-    NodeRegistryStatus, PlanChange, PlanKind, PlanStatus, ProvedRestart, RestartApproval,
+    ContainerdStatus, DriftStatus, MirrorState, NewlyReadStatus, NodeMirror, NodeMirrorSpec, NodeMirrorStatus,
+    NodeMirrorSummary, NodeRegistryStatus, PlanChange, PlanKind, PlanStatus, ProvedRestart, RestartApproval,
 };
 pub use registry_mirror::{
     AuthRef, Capability, Fallback, Header, HealthCheck, KeyRef, LabelOperator, LabelRequirement, LabelSelector, Mirror,

@@ -134,6 +134,22 @@ pub struct PlanStatus {
     /// The keys that change. Values that may be secret are redacted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<PlanChange>,
+    /// Files of others in the directory that no containerd has read so far and that the restart brings into force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub newly_read: Vec<NewlyReadStatus>,
+}
+
+/// A file of somebody else that the restart brings into force.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewlyReadStatus {
+    /// The registry whose pulls it changes; `_default` is every one without a directory of its own.
+    #[schemars(length(max = 262))]
+    pub registry: String,
+    /// Its hosts.toml, or the directory that holds certificates alone.
+    #[schemars(length(max = 4096))]
+    pub path: String,
 }
 
 /// A restart that went well.

@@ -1,7 +1,7 @@
 //! What one pass over the node found and did, as plain values; [`crate::report`] turns it into NodeMirror status.
 
 use jiff::Timestamp;
-use registry_mirror_core::{budget::ChangeHash, node_failure::NodeFailure};
+use registry_mirror_core::{budget::ChangeHash, node_failure::NodeFailure, plan::files::NewlyRead};
 use registry_mirror_host::state::ProvedRestart;
 
 /// The outcome of one pass.
@@ -97,6 +97,8 @@ pub struct PlanFacts {
     pub reason: String,
     /// The keys that change.
     pub changes: Vec<registry_mirror_crds::PlanChange>,
+    /// Files of others that the restart brings into force.
+    pub newly_read: Vec<NewlyRead>,
 }
 
 /// Where the node stands. Each sentence is for the person who must act.

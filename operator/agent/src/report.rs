@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use registry_mirror_core::node_failure::NodeFailure;
+use registry_mirror_core::{node_failure::NodeFailure, plan::files::NewlyRead};
 use registry_mirror_crds::{
-    ContainerdStatus, DriftStatus, MirrorState, NodeMirrorStatus, NodeMirrorSummary, NodeRegistryStatus, PlanStatus,
-    ProvedRestart, condition, reason,
+    ContainerdStatus, DriftStatus, MirrorState, NewlyReadStatus, NodeMirrorStatus, NodeMirrorSummary,
+    NodeRegistryStatus, PlanStatus, ProvedRestart, condition, reason,
 };
 
 use crate::facts::{
@@ -16,6 +16,9 @@ use crate::facts::{
 
 /// The longest message that a condition may carry (Kubernetes API conventions), in bytes.
 const MAX_MESSAGE: usize = 32_768;
+
+/// So many files of others are named as newly read; the bound of the API.
+const NEWLY_READ_KEPT: usize = 32;
 
 /// The status that says these facts.
 #[must_use]
@@ -158,10 +161,27 @@ fn restart_pending(verdict: &Verdict, plan: Option<&PlanFacts>) -> Said {
             condition::RESTART_PENDING,
             "True",
             "WaitsForApproval",
-            format!("{}. Plan {} waits for its turn.", plan.reason, plan.hash),
+            format!("{}. Plan {} waits for its turn.{}", plan.reason, plan.hash, turned_on(&plan.newly_read)),
         ),
         _ => Said::new(condition::RESTART_PENDING, "False", "NoRestartNeeded", String::new()),
     }
+}
+
+/// What somebody who approves the restart must know; how many in all, and the first few.
+fn turned_on(newly_read: &[NewlyRead]) -> String {
+    const SHOWN: usize = 3;
+    if newly_read.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<String> = newly_read.iter().take(SHOWN).map(|file| file.path.display().to_string()).collect();
+    let more = match newly_read.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        " With it containerd also begins to read what others left: {}{more}. Remove what is not wanted before.",
+        shown.join(", ")
+    )
 }
 
 fn proxy_in_force(facts: &ProxyFacts) -> Said {
@@ -242,7 +262,11 @@ fn containerd_status(facts: &ContainerdFacts) -> ContainerdStatus {
 }
 
 fn plan_status(facts: &PlanFacts) -> PlanStatus {
-    let PlanFacts { hash, change, kind, restart, reason, changes } = facts;
+    let PlanFacts { hash, change, kind, restart, reason, changes, newly_read } = facts;
+    let newly_read = newly_read.iter().take(NEWLY_READ_KEPT).map(|NewlyRead { registry, path }| NewlyReadStatus {
+        registry: registry.to_string(),
+        path: path.display().to_string(),
+    });
     PlanStatus {
         hash: hash.clone(),
         change: Some(change.to_string()),
@@ -250,6 +274,7 @@ fn plan_status(facts: &PlanFacts) -> PlanStatus {
         restart: *restart,
         reason: reason.clone(),
         changes: changes.clone(),
+        newly_read: newly_read.collect(),
     }
 }
 
@@ -299,6 +324,7 @@ mod tests {
                 restart: true,
                 reason: "no config_path is set".to_owned(),
                 changes: Vec::new(),
+                newly_read: Vec::new(),
             }),
             verdict,
             effective: Effective::Unknown("not asked yet".to_owned()),
@@ -435,5 +461,26 @@ mod tests {
         let said = status(&failed, None, at(1_000));
         assert!(said.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
         assert_eq!(said.observed_generation, Some(3));
+    }
+
+    #[test]
+    fn what_a_restart_turns_on_is_named_before_it() {
+        let mut facts = facts(Verdict::RestartPending);
+        let file = |number: usize| NewlyRead {
+            registry: format!("r{number}.example").parse().expect("a registry"),
+            path: format!("/etc/containerd/certs.d/r{number}.example/hosts.toml").into(),
+        };
+        facts.plan.as_mut().expect("a plan").newly_read = (0..40).map(file).collect();
+        let status = status(&facts, None, at(0));
+        let named = &status.plan.as_ref().expect("a plan").newly_read;
+        assert_eq!((named.len(), named[0].registry.as_str()), (32, "r0.example"));
+        let pending = status.conditions.iter().find(|found| found.type_ == condition::RESTART_PENDING);
+        let named = "/etc/containerd/certs.d/r0.example/hosts.toml, /etc/containerd/certs.d/r1.example/hosts.toml, \
+                     /etc/containerd/certs.d/r2.example/hosts.toml";
+        let expected = format!(
+            "no config_path is set. Plan p1 waits for its turn. With it containerd also begins to read what others left: \
+             {named} and 37 more. Remove what is not wanted before."
+        );
+        assert_eq!(pending.expect("the condition").message, expected);
     }
 }

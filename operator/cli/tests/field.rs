@@ -163,3 +163,26 @@ fn the_default_of_a_list_hides_no_directory_of_it() {
         assert!(said.shown().contains("/etc/docker/certs.d/registry.internal.example:5000"), "{}", said.shown());
     }));
 }
+
+#[test]
+fn files_that_were_never_read_are_named_before_they_are() {
+    let files = [
+        (CONFIG, "version = 2\n"),
+        ("etc/containerd/certs.d/quay.io/hosts.toml", THEIRS),
+        ("etc/containerd/certs.d/reg.example:5443/ca.crt", CA),
+        ("etc/containerd/certs.d/docker.io/hosts.toml", THEIRS),
+    ];
+    let host = Host::with(&files);
+    insta::assert_snapshot!(there_and_back(&host, OLD, HUB, |host| {
+        assert_eq!(host.read("etc/containerd/certs.d/quay.io/hosts.toml"), THEIRS);
+    }));
+    let object = host.object("object.yaml", HUB);
+    let planned = host.node("plan", &[&OLD[..], &["-f", &object, "-o", "json"]].concat());
+    let planned: serde_json::Value = serde_json::from_str(&planned.out).expect("JSON");
+    let named: Vec<_> =
+        planned["newlyRead"].as_array().expect("a list").iter().map(|file| file["registry"].clone()).collect();
+    assert_eq!(named, ["quay.io", "reg.example:5443"]);
+    // Nothing is turned on where nothing changes.
+    let set = Host::with(&[(CONFIG, &set_to("/etc/containerd/certs.d")), files[1]]);
+    assert!(!set.node("plan", &OLD).out.contains("TURNS ON"));
+}

@@ -51,6 +51,14 @@ impl RegistryName {
         if first == self.0 { vec![first] } else { vec![first, self.0.clone()] }
     }
 
+    /// The registry that a directory below certs.d is for, under either spelling; `None` for what no image can name.
+    #[must_use]
+    pub fn of_directory(name: &str) -> Option<Self> {
+        let with_port = name.strip_suffix('_').and_then(|name| name.rsplit_once('_'));
+        let with_port = with_port.and_then(|(host, port)| format!("{host}:{port}").parse().ok());
+        with_port.or_else(|| name.parse().ok())
+    }
+
     /// The url that containerd goes to when nothing is configured: `https://registry-1.docker.io` for docker.io, http
     /// for localhost except on port 443. `None` for `_default`, whose pulls go to each image's own registry.
     #[must_use]
@@ -156,6 +164,16 @@ mod tests {
         assert_eq!(name("host:5000").directories(), ["host_5000_", "host:5000"]);
         assert_eq!(name("[fd00::1]:5000").directory(), "[fd00::1]_5000_");
         assert_eq!(name("_default").directory(), "_default");
+    }
+
+    #[test]
+    fn a_directory_tells_its_registry_under_either_spelling() {
+        for registry in ["docker.io", "host:5000", "[fd00::1]:5000", "_default"] {
+            for directory in name(registry).directories() {
+                assert_eq!(RegistryName::of_directory(&directory), Some(name(registry)), "{directory}");
+            }
+        }
+        assert_eq!(RegistryName::of_directory("Upper.example"), None);
     }
 
     #[test]

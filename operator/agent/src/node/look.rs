@@ -5,17 +5,24 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use registry_mirror_core::{
     budget::ChangeHash,
+    bundle::Bundle,
+    containerd::Version,
     observed::{Observed, Proof, Supervisor, Unit},
     plan::{
-        ConfigPlan, ProxyPlan, plan_config,
+        ConfigPlan, ProxyPlan,
+        files::{NewlyRead, newly_read},
+        plan_config,
         proxy::{ObservedProxy, restart_hash},
         rewrites::{self, OwnEdit, Rewrite, is_in_question},
         since_start::{ChangedSinceStart, KnownContents, unread},
     },
+    registry::RegistryName,
 };
 use registry_mirror_crds::{PlanChange, PlanKind};
 use registry_mirror_host::{
+    certs_d,
     cri::Cri,
+    file_error::FileError,
     files::HostWriter,
     observe::{self, Live, ObserveError},
     root::HostRoot,
@@ -23,7 +30,7 @@ use registry_mirror_host::{
     systemd::{Systemd, UnitState},
 };
 
-use super::proofs::Proofs;
+use super::{place::migrated_by, proofs::Proofs};
 use crate::facts::{ContainerdFacts, Effective, PlanFacts};
 
 /// What a look found. It stays true until containerd restarts or a file changes.
@@ -32,7 +39,7 @@ pub struct Look {
     /// The daemon, for status.
     pub containerd: ContainerdFacts,
     /// containerd's release.
-    pub version: registry_mirror_core::containerd::Version,
+    pub version: Version,
     /// What its configuration needs, whether a restart is safe or not.
     pub plan: ConfigPlan,
     /// Why a restart of ours is not safe.
@@ -249,5 +256,30 @@ pub fn plan_facts(plan: &ConfigPlan, proxy: &ProxyPlan) -> PlanFacts {
         restart: plan.needs_restart() || proxy.needs_restart(),
         reason: restart_reason(plan, proxy),
         changes,
+        newly_read: Vec::new(),
     }
+}
+
+/// What of others a plan brings into force beside the files for these objects; nothing where nothing is to restart.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub(super) fn turned_on(
+    root: &HostRoot,
+    plan: &ConfigPlan,
+    version: Version,
+    slice: Option<&Bundle>,
+) -> Result<Vec<NewlyRead>, FileError> {
+    let Some(directory) = plan.directory().filter(|_| plan.needs_restart()) else { return Ok(Vec::new()) };
+    // Without a mirror there is no restart.
+    if slice.is_some_and(|slice| slice.entries.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let mut found = newly_read(directory, &certs_d::observe(root, directory)?, version);
+    // What gives way to a file of ours is told as that.
+    let entries = slice.iter().flat_map(|slice| &slice.entries).filter(|entry| !entry.suspend);
+    let ours: Vec<&RegistryName> =
+        entries.map(|entry| &entry.registry).chain(migrated_by(plan).iter().map(|old| &old.registry)).collect();
+    found.retain(|file| !ours.contains(&&file.registry));
+    Ok(found)
 }

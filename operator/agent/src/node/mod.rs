@@ -46,7 +46,7 @@ use tokio::time::Instant;
 
 use self::{
     files::{Applied, Target, Ways, apply_files},
-    look::{Asking, Look, look},
+    look::{Asking, Look, look, turned_on},
     migrate::{Carried, carried},
     proofs::Proofs,
     restart::Due,
@@ -60,7 +60,7 @@ pub use self::{
 };
 use crate::{
     approval::Leave,
-    facts::{DRIFT_KEPT, DriftFacts, Effective, Facts, Failure, Verdict},
+    facts::{DRIFT_KEPT, DriftFacts, Effective, Facts, Failure, PlanFacts, Verdict},
     health::HealthMap,
     metrics::Metrics,
 };
@@ -160,7 +160,11 @@ impl Node {
     #[must_use]
     pub fn watched_directories(&self) -> Vec<PathBuf> {
         let (config_file, directory) = self.places();
-        let mut directories: Vec<PathBuf> = config_file.parent().map(Path::to_owned).into_iter().collect();
+        // Where it is a link, the file that it names is edited elsewhere.
+        let real = self.root.resolve(&config_file).ok().flatten();
+        let files = std::iter::once(&config_file).chain(&real);
+        let mut directories: Vec<PathBuf> = files.filter_map(|file| file.parent()).map(Path::to_owned).collect();
+        directories.dedup();
         directories.push(directory);
         directories.extend(self.look.iter().flat_map(|look| look.plan.roots().into_iter().skip(1)));
         directories.extend(self.look.as_ref().and_then(proxy::watched_directory));
@@ -276,13 +280,19 @@ impl Node {
 
     async fn dry_run(&mut self, slice: &Bundle, facts: &mut Facts) {
         facts.verdict = Verdict::DryRun;
+        let root = self.root.clone();
         self.look = None;
         self.share = None;
         match self.look_now(Asking::Forbidden).await {
             Ok(look) => {
                 facts.containerd = Some(look.containerd.clone());
                 let proxy = proxy::plan(look, slice);
-                facts.plan = Some(look.plan_facts(RestartBy::Us, &proxy));
+                match turned_on(&root, &look.plan, look.version, Some(slice)) {
+                    Ok(newly_read) => {
+                        facts.plan = Some(PlanFacts { newly_read, ..look.plan_facts(RestartBy::Us, &proxy) });
+                    }
+                    Err(error) => facts.verdict = Failure::Observe.because(error.to_string()),
+                }
                 facts.proxy = proxy::facts(&proxy, slice.proxy.as_ref());
                 facts.effective = look.effective();
                 facts.registries = files::not_applied(slice, "mode is DryRun");
@@ -333,7 +343,9 @@ impl Node {
         };
         facts.containerd = Some(look.containerd.clone());
         let restart_by = restart_by(leave);
-        facts.plan = Some(look.plan_facts(restart_by, &proxy));
+        // A directory that cannot be read is told where it is written.
+        let newly_read = turned_on(&self.root, &look.plan, look.version, Some(slice)).unwrap_or_default();
+        facts.plan = Some(PlanFacts { newly_read, ..look.plan_facts(restart_by, &proxy) });
         facts.proxy = proxy::facts(&proxy, slice.proxy.as_ref().filter(|_| matches!(leave, Leave::Cluster(_))));
         facts.effective = look.effective();
         let config_is_due = look.plan.needs_restart() && !slice.entries.is_empty();

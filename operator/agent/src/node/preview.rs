@@ -10,7 +10,7 @@ use registry_mirror_core::{
     containerd::Version,
     plan::{
         ConfigPlan, ProxyPlan,
-        files::{FilePath, Op},
+        files::{FilePath, NewlyRead, Op},
         shared::DIRECTORY,
     },
 };
@@ -24,6 +24,7 @@ use registry_mirror_host::{
 use super::{
     Asking, Node, Offline, RestartBy,
     files::{Applied, Target, Ways, plan_only},
+    look::turned_on,
     migrate::carried,
     shared::{self, Role, forbids_migration, role_now, stand_by},
 };
@@ -44,6 +45,8 @@ pub struct Preview {
     pub proxy: ProxyPlan,
     /// The steps in the directory, in order.
     pub steps: Vec<Step>,
+    /// Files of others that the restart brings into force.
+    pub newly_read: Vec<NewlyRead>,
     /// Files of others and credentials that do not reach a token server, a sentence each.
     pub remarks: Vec<String>,
 }
@@ -152,14 +155,16 @@ fn preview(
         registries: Vec::new(),
         proxy: ProxyPlan::Nothing { notes: Vec::new() },
         steps: Vec::new(),
+        newly_read: Vec::new(),
         remarks: Vec::new(),
     };
+    let sentence = |error: FileError| error.to_string();
+    preview.newly_read = turned_on(root, &preview.plan, version, slice).map_err(sentence)?;
     let Some(slice) = slice else { return Ok(preview) };
     let Some(directory) = &preview.directory else {
         preview.registries = super::files::not_applied(slice, preview.plan.reason());
         return Ok(preview);
     };
-    let sentence = |error: FileError| error.to_string();
     if let Some(why) = forbids_migration(root, &preview.plan).map_err(sentence)? {
         preview.registries = super::files::not_applied(slice, &why);
         return Ok(preview);

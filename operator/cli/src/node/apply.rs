@@ -1,6 +1,10 @@
 //! `registry-mirror node apply`: the agent's work on one host, without a cluster.
 
-use std::{collections::BTreeSet, io::Write, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::bail;
 use clap::Args;
@@ -8,7 +12,7 @@ use registry_mirror_agent::{
     Effective, Facts, Leave, Metrics, Verdict,
     node::{Preview, RestartBy},
 };
-use registry_mirror_core::{bundle::Bundle, registry::RegistryName};
+use registry_mirror_core::{bundle::Bundle, plan::files::NewlyRead, registry::RegistryName};
 use serde::Serialize;
 
 use super::{
@@ -95,6 +99,8 @@ pub async fn run(args: ApplyArgs, out: &mut impl Write) -> anyhow::Result<Exit> 
     let mut host = host.open().await?;
     let restart_by = if no_restart { RestartBy::Others } else { RestartBy::Us };
     let before = host.preview(Some(&slice), restart_by).await?;
+    let mut notes = turned_on(&before);
+    notes.iter().for_each(|sentence| note(sentence));
     let metrics = Metrics::new();
     let facts = match &mut host {
         Host::Offline(offline) => offline.apply(&slice),
@@ -112,9 +118,11 @@ pub async fn run(args: ApplyArgs, out: &mut impl Write) -> anyhow::Result<Exit> 
     };
     let restarted = metrics.restarts.get() > 0;
     let applied = Applied { restarted: restarted && facts.verdict.is_ready(), ..done(&slice, &before, &facts) };
-    let applied = Applied { notes: notes(&facts, no_restart), errors: errors(&facts, no_restart), ..applied };
+    let told = notes.len();
+    notes.extend(remarks(&facts, no_restart));
+    let applied = Applied { notes, errors: errors(&facts, no_restart), ..applied };
     output.write(&applied, out, |out| table(&applied, out))?;
-    applied.notes.iter().for_each(|sentence| note(sentence));
+    applied.notes.iter().skip(told).for_each(|sentence| note(sentence));
     if applied.errors.is_empty() {
         return Ok(Exit::Done);
     }
@@ -137,10 +145,9 @@ fn done(slice: &Bundle, before: &Preview, facts: &Facts) -> Applied {
             Object { name: registry.object.clone(), registry: registry.registry.clone(), outcome }
         }));
         let wanted: BTreeSet<String> = slice.entries.iter().map(|entry| entry.registry.directory()).collect();
-        let unwanted = changed.iter().filter(|name| !wanted.contains(**name));
-        applied
-            .pruned
-            .extend(before.directory.iter().flat_map(|certs_d| unwanted.clone().map(|name| certs_d.join(name))));
+        let unwanted = before.steps.iter().filter(|step| !wanted.contains(&step.directory));
+        let unwanted: BTreeSet<&Path> = unwanted.filter_map(|step| step.path.parent()).collect();
+        applied.pruned.extend(unwanted.into_iter().map(Path::to_owned));
         let edit = before.plan.edit().filter(|_| !slice.entries.is_empty());
         applied.config_file = edit.map(|edit| edit.file.clone());
     }
@@ -179,7 +186,15 @@ const fn is_in_place(verdict: &Verdict) -> bool {
     verdict.is_ready() || matches!(verdict, Verdict::RestartPending)
 }
 
-fn notes(facts: &Facts, no_restart: bool) -> Vec<String> {
+/// What containerd will read beside the files of the objects; said before it is done.
+fn turned_on(before: &Preview) -> Vec<String> {
+    let said = |NewlyRead { registry, path }: &NewlyRead| {
+        format!("{} for {registry} is turned on, which no containerd has read so far", path.display())
+    };
+    before.newly_read.iter().map(said).collect()
+}
+
+fn remarks(facts: &Facts, no_restart: bool) -> Vec<String> {
     if !is_in_place(&facts.verdict) {
         return Vec::new();
     }

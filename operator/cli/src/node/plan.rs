@@ -7,7 +7,7 @@ use clap::Args;
 use registry_mirror_agent::node::{Preview, RestartBy, plan_facts};
 use registry_mirror_core::{
     bundle::Bundle,
-    plan::{ProxyPlan, proxy::DropInChange},
+    plan::{ProxyPlan, files::NewlyRead, proxy::DropInChange},
     slice::slice,
 };
 use registry_mirror_crds::PlanChange;
@@ -52,6 +52,9 @@ struct Plan {
     changes: Vec<Change>,
     registries: Vec<Registry>,
     files: Vec<File>,
+    /// Absent where the plan brings no file of others into force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    newly_read: Vec<TurnedOn>,
     /// Absent where nothing is to be done about containerd's forward proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     proxy: Option<Proxy>,
@@ -90,6 +93,13 @@ struct Registry {
 #[derive(Debug, Serialize)]
 struct File {
     action: &'static str,
+    path: PathBuf,
+}
+
+/// A file of somebody else that no containerd has read so far.
+#[derive(Debug, Serialize)]
+struct TurnedOn {
+    registry: String,
     path: PathBuf,
 }
 
@@ -143,6 +153,7 @@ fn as_data(preview: &Preview) -> Plan {
         directory: preview.directory.clone(),
         changes: facts.changes.into_iter().map(change).collect(),
         registries: registries.collect(),
+        newly_read: preview.newly_read.iter().map(turned_on).collect(),
         proxy: proxy(&preview.proxy),
         files: preview.steps.iter().map(|step| File { action: step.what.verb(), path: step.path.clone() }).collect(),
     }
@@ -164,12 +175,16 @@ fn proxy(plan: &ProxyPlan) -> Option<Proxy> {
     })
 }
 
+fn turned_on(NewlyRead { registry, path }: &NewlyRead) -> TurnedOn {
+    TurnedOn { registry: registry.to_string(), path: path.clone() }
+}
+
 fn change(PlanChange { file, key, from, to }: PlanChange) -> Change {
     Change { file, key, from, to }
 }
 
 fn table(preview: &Preview, secrets: Secrets, out: &mut dyn Write) -> std::io::Result<()> {
-    let Preview { containerd, plan, directory, registries, proxy, steps, remarks } = preview;
+    let Preview { containerd, plan, directory, registries, proxy, steps, newly_read, remarks } = preview;
     let mut rows = TabWriter::new(Vec::new()).padding(3);
     let restart = if plan.needs_restart() || proxy.needs_restart() { "yes, once" } else { "no" };
     writeln!(rows, "PLAN\t{}", plan.kind())?;
@@ -183,6 +198,9 @@ fn table(preview: &Preview, secrets: Secrets, out: &mut dyn Write) -> std::io::R
         writeln!(rows, "PROXY\t{reason}")?;
     }
     writeln!(rows, "RESTART\t{restart}")?;
+    for NewlyRead { registry, path } in newly_read {
+        writeln!(rows, "TURNS ON\t{} for {registry}, which no containerd has read so far", path.display())?;
+    }
     out.write_all(&rows.into_inner().map_err(|error| std::io::Error::other(error.to_string()))?)?;
     if let Some(edit) = plan.edit() {
         write!(out, "\n{}", diff(edit, secrets))?;

@@ -9,6 +9,7 @@
 mod finding;
 pub mod foreign;
 mod listing;
+mod newly_read;
 mod op;
 mod ownership;
 mod unwanted;
@@ -31,6 +32,7 @@ use crate::{digest::Digest, marker, registry::RegistryName};
 
 pub use finding::{DriftKind, Finding, Obstacle, What};
 pub use listing::{Bytes, Directory, Entry, FileEntry, Listing, is_docker_style};
+pub use newly_read::{NewlyRead, newly_read};
 pub use op::{FilePath, Op};
 pub use ownership::{Backup, BackupId, Original, OwnedDirectory, Ownership, Superseded};
 

@@ -77,7 +77,7 @@ fn settings_of<'a>(registry: &RegistryName, migrated: &'a [MigratedRegistry]) ->
 #[must_use]
 pub fn orphans(listing: &Listing, recorded: &[MigratedRegistry]) -> BTreeSet<RegistryName> {
     let names = listing.entries.iter().filter_map(|(name, entry)| match entry {
-        ListedEntry::Directory(directory) if is_carried_over(directory) => registry_of_directory(name),
+        ListedEntry::Directory(directory) if is_carried_over(directory) => RegistryName::of_directory(name),
         ListedEntry::Directory(_) | ListedEntry::File | ListedEntry::Symlink { .. } | ListedEntry::Other => None,
     });
     names.filter(|name| !recorded.iter().any(|migrated| migrated.registry == *name)).collect()
@@ -88,13 +88,6 @@ fn is_carried_over(directory: &Directory) -> bool {
         return false;
     };
     matches!(marker::provenance(content), Provenance::Ours { object, .. } if object == OBJECT)
-}
-
-/// `host:5000` for `host_5000_`.
-fn registry_of_directory(name: &str) -> Option<RegistryName> {
-    let with_port = name.strip_suffix('_').and_then(|name| name.rsplit_once('_'));
-    let with_port = with_port.and_then(|(host, port)| format!("{host}:{port}").parse().ok());
-    with_port.or_else(|| name.parse().ok())
 }
 
 fn comparable(url: &str) -> &str {

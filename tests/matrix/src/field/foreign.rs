@@ -75,3 +75,29 @@ pub(super) fn second_root(bed: &Bed, node: &Node) -> Result<()> {
     restore(node, &before)?;
     is_served(bed, node, TLS, "tls")
 }
+
+/// A hosts.toml that no containerd has ever read is named before a Patch turns it on.
+pub(super) fn never_read(bed: &Bed, node: &Node) -> Result<()> {
+    let theirs = format!("{CERTS_D}/quay.io/hosts.toml");
+    let text =
+        "server = \"https://quay.io\"\n[host.\"http://10.88.0.1:5001\"]\n  capabilities = [\"pull\", \"resolve\"]\n";
+    daemon::begin(node, &[(CONFIG.to_owned(), config(None)), (theirs.clone(), text.to_owned())])?;
+    let before = files(node)?;
+    is_served(bed, node, "quay.io", "quay.io")?;
+    node.write(super::OBJECT, object("docker.io", MIRROR))?;
+    let planned = plan(node, "Patch")?;
+    let named = &planned["newlyRead"];
+    ensure!(
+        named.as_array().is_some_and(|all| all.len() == 1)
+            && named[0]["registry"] == "quay.io"
+            && named[0]["path"] == theirs.as_str(),
+        "the plan names {named}"
+    );
+    let said = apply(node, &object("docker.io", MIRROR))?;
+    ensure!(said.contains(&theirs), "apply does not name {theirs}: {said}");
+    // It was true.
+    is_served(bed, node, "quay.io", "mirror2")?;
+    restore(node, &before)?;
+    daemon::restart(node)?;
+    is_served(bed, node, "quay.io", "quay.io")
+}

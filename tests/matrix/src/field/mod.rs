@@ -8,7 +8,7 @@ use std::{fs, process::Output};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use testbed::{Bed, Node};
+use testbed::{Bed, Node, pins};
 
 use crate::{
     daemon,
@@ -28,10 +28,12 @@ pub struct Field {
     run: fn(&Bed, &Node) -> Result<()>,
 }
 
+const OLDEST: &str = pins::CONTAINERD_DEBIAN;
 const NEWEST: &str = "2.4.2";
 
 /// Every kind.
-pub const FIELD: [Field; 4] = [
+pub const FIELD: [Field; 5] = [
+    Field { name: "a-file-that-was-never-read", containerd: OLDEST, run: foreign::never_read },
     Field { name: "a-directory-whose-parents-are-missing", containerd: NEWEST, run: places::missing_parents },
     Field { name: "a-configuration-that-is-a-link", containerd: NEWEST, run: places::linked_configuration },
     Field { name: "private-authorities-and-client-certificates", containerd: NEWEST, run: foreign::certificates },
