@@ -34,6 +34,7 @@ use crate::{
     cri::{Cri, CriError},
     fault,
     files::{Attributes, HostWriter, Owner},
+    guard::unfinished,
     root::{FileError, HostRoot, Kind},
     shared,
 };
@@ -264,10 +265,13 @@ impl<'a> Proof<'a> {
     }
 
     fn clean_up(&self) {
-        let removed = self
-            .writer
-            .remove(&self.directory.join("hosts.toml"))
-            .and_then(|_| self.writer.remove_dir_if_empty(&self.directory));
+        let hosts = self.directory.join("hosts.toml");
+        // A process that was killed may have left the first half of a write.
+        let files = [unfinished(&hosts), hosts];
+        let removed = files
+            .iter()
+            .try_for_each(|file| self.writer.remove(file).map(drop))
+            .and_then(|()| self.writer.remove_dir_if_empty(&self.directory).map(drop));
         if let Err(error) = removed {
             tracing::warn!("the proof's own directory stays until the next proof: {error}");
         }

@@ -121,7 +121,7 @@ impl Host {
     pub fn reset(&self, config: &str) -> Result<()> {
         self.node()?.write("/var/pristine.toml", config)?;
         self.sh("systemctl stop 'registry-mirror-*' 2>/dev/null
-             rm -rf /var/lib/registry-mirror-operator /etc/containerd/certs.d /etc/containerd/.registry*
+             rm -rf /var/lib/registry-mirror-operator /run/registry-mirror-operator /etc/containerd/certs.d /etc/containerd/.registry*
              drop_in=/etc/systemd/system/containerd.service.d/zz-registry-mirror-proxy.conf
              had_proxy=no
              if [ -e $drop_in ]; then rm $drop_in; systemctl daemon-reload; had_proxy=yes; fi
@@ -140,7 +140,7 @@ impl Host {
         Ok(())
     }
 
-    /// Nothing of a restart is left: no guard, no journal, no candidate, no unit.
+    /// Nothing of a restart is left: no guard, no journal, no candidate, no unit, no image of a proof.
     pub fn is_clean(&self) -> Result<()> {
         let left =
             self.sh("cd / && ls -d var/lib/registry-mirror-operator/guard var/lib/registry-mirror-operator/journal* \
@@ -148,6 +148,7 @@ impl Host {
                etc/containerd/.registry-mirror-previous etc/containerd/.registry* etc/containerd/certs.d/127* \
                etc/systemd/system/*.d/.registry* \
                etc/systemd/system/containerd.service.wants etc/systemd/system/registry-mirror* 2>/dev/null
+             ctr -n k8s.io images ls -q | grep registry-mirror-proof
              systemctl list-units --all --no-legend --plain 'registry-mirror*'
              systemctl list-unit-files --no-legend 'registry-mirror*' || true")?;
         ensure!(left.trim().is_empty(), "something is left behind:\n{left}");
