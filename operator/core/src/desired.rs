@@ -159,15 +159,15 @@ pub fn desired(
         certificates: files.certificates,
         secret: false,
     };
-    Ok(Desired { registry, hosts: HostsToml::default(), notes }.with(model, version))
+    Ok(Desired { registry, hosts: HostsToml::default(), notes }.with(&model, version))
 }
 
 impl Desired {
     /// The same with these hosts, rendered for this daemon.
     #[must_use]
-    pub fn with(mut self, hosts: HostsToml, version: Version) -> Self {
+    pub fn with(mut self, hosts: &HostsToml, version: Version) -> Self {
         // All of a bundle is fitted already; what `render` adds is the server as a host where no mirror is left.
-        let (hosts, _) = hosts_toml::fit(&hosts, version);
+        let (hosts, _) = hosts_toml::fit(hosts, version);
         self.registry.hosts_toml = hosts_toml::render(&hosts, version).text;
         self.registry.secret = hosts.has_headers();
         self.hosts = hosts;

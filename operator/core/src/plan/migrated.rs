@@ -63,7 +63,7 @@ pub fn beneath(found: Desired, entry: &Entry, migrated: &[MigratedRegistry], ver
     // A mirror that was taken out because it does not answer must not come back as an old endpoint.
     let named: BTreeSet<&str> = entry.mirrors.iter().map(|mirror| comparable(&mirror.url)).collect();
     model.hosts.extend(endpoints.iter().filter(|endpoint| !named.contains(comparable(&endpoint.url))).map(host));
-    found.with(model, version)
+    found.with(&model, version)
 }
 
 /// What was in force for a registry: its own table, or that of `*`.

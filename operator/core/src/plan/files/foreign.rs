@@ -155,7 +155,7 @@ pub fn carry(
             model.root.client.push(pair);
         }
     }
-    (found.with(model, version), findings)
+    (found.with(&model, version), findings)
 }
 
 /// Whether the last host that is asked is the registry itself: these certificates are for nobody else.

@@ -66,7 +66,7 @@ impl SimulatedHost {
                         assert_eq!(&Digest::of(content), digest);
                     }
                     (FileEntry::Symlink { target: found, .. }, Original::Symlink { target }) => {
-                        assert_eq!(found, target)
+                        assert_eq!(found, target);
                     }
                     other => panic!("{other:?}"),
                 }
