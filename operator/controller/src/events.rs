@@ -215,7 +215,7 @@ pub(crate) async fn publish(client: Client, instance: String, mut queue: mpsc::R
         if published % RECORDER_CAPACITY == 0 {
             recorder = Recorder::new(client.clone(), reporter.clone());
         }
-        let note = Some(shortened(note));
+        let note = Some(shortened(note, MAX_NOTE));
         let event = Event { type_: kind, reason, note, action: action.to_owned(), secondary: None };
         if let Err(error) = recorder.publish(&event, &about).await {
             let object = about.name.unwrap_or_default();
@@ -225,11 +225,14 @@ pub(crate) async fn publish(client: Client, instance: String, mut queue: mpsc::R
     "publishing of Events"
 }
 
-fn shortened(mut note: String) -> String {
-    if note.len() > MAX_NOTE {
-        let end = (0..=MAX_NOTE).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
+/// Cut between two characters to so many bytes, the mark of the cut included.
+pub(crate) fn shortened(mut note: String, at_most: usize) -> String {
+    const CUT: char = '…';
+    if note.len() > at_most {
+        let end =
+            (0..=at_most.saturating_sub(CUT.len_utf8())).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
         note.truncate(end);
-        note.push('…');
+        note.push(CUT);
     }
     note
 }
@@ -289,6 +292,6 @@ mod tests {
 
     #[test]
     fn a_note_is_cut_between_characters() {
-        assert!(shortened("é".repeat(1000)).len() <= MAX_NOTE + 3);
+        assert!(shortened("é".repeat(1000), MAX_NOTE).len() <= MAX_NOTE);
     }
 }

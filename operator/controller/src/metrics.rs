@@ -88,6 +88,7 @@ impl Lane {
         match self {
             Self::Publish => "publish",
             Self::Nodes => "nodes",
+            Self::Taints => "taints",
             Self::Status => "status",
         }
     }

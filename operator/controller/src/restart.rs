@@ -214,8 +214,10 @@ impl Restarter {
             );
             events.node(&pause.node, uid(&pause.node), true, "RolloutPaused", "Restart", note);
         }
+        // What cannot be written of one node is that node's: the others have their turn, and the pass is tried again.
+        let mut first_error = None;
         for (node, why) in withdraw {
-            if !self.write(node, versions, None, now).await? {
+            if !settled(self.write(node, versions, None, now).await, &mut first_error) {
                 continue;
             }
             tracing::info!(node, ?why, "the approval is withdrawn");
@@ -232,7 +234,7 @@ impl Restarter {
         }
         for Grant { node, plan } in grant {
             let approval = Approval { plan: plan.clone(), approved_at: now };
-            if !self.write(node, versions, Some(approval), now).await? {
+            if !settled(self.write(node, versions, Some(approval), now).await, &mut first_error) {
                 continue;
             }
             metrics.restarts_granted.inc();
@@ -242,9 +244,9 @@ impl Restarter {
         }
         // After the grants: a crash between the two leaves a request that is then void.
         for node in clear_requests {
-            self.clear_request(node, versions).await?;
+            settled(self.clear_request(node, versions).await.map(|()| true), &mut first_error);
         }
-        Ok(())
+        first_error.map_or(Ok(()), Err)
     }
 
     /// Writes the approval; `false` where the NodeMirror is not what was decided about any more: the cache shows it soon.
@@ -292,6 +294,14 @@ impl Restarter {
             Err(error) => Err(PassError::api(what)(error)),
         }
     }
+}
+
+/// Whether it was written; an error is kept where it is the first.
+fn settled(result: Result<bool, PassError>, first_error: &mut Option<PassError>) -> bool {
+    result.unwrap_or_else(|error| {
+        first_error.get_or_insert(error);
+        false
+    })
 }
 
 fn whole_seconds(now: Timestamp) -> Timestamp {

@@ -83,7 +83,7 @@ pub async fn run(
     Err(ControllerError::TaskEnded(ended))
 }
 
-/// The three lanes of work, run one at a time by the loop.
+/// The lanes of work, run one at a time by the loop.
 struct Controller {
     client: Client,
     config: ControllerConfig,
@@ -93,7 +93,7 @@ struct Controller {
     publisher: Publisher,
     restarter: Restarter,
     reporter: Reporter,
-    lanes: [Schedule; 3],
+    lanes: [Schedule; 4],
 }
 
 /// When a lane runs next.
@@ -160,6 +160,7 @@ impl Controller {
                 // A single change is published at once; of fifty in a row the bundle sees a few.
                 Schedule::new(Lane::Publish, Duration::from_millis(5), Duration::from_millis(50)),
                 Schedule::new(Lane::Nodes, Duration::from_millis(20), Duration::from_millis(100)),
+                Schedule::new(Lane::Taints, Duration::from_millis(20), Duration::from_millis(100)),
                 Schedule::new(Lane::Status, Duration::from_millis(200), Duration::from_millis(500)),
             ],
         }
@@ -223,10 +224,11 @@ impl Controller {
     }
 
     fn schedule(&mut self, lane: Lane) -> &mut Schedule {
-        let [publish, nodes, status] = &mut self.lanes;
+        let [publish, nodes, taints, status] = &mut self.lanes;
         match lane {
             Lane::Publish => publish,
             Lane::Nodes => nodes,
+            Lane::Taints => taints,
             Lane::Status => status,
         }
     }
@@ -239,6 +241,7 @@ impl Controller {
             match lane {
                 Lane::Publish => self.publish().await,
                 Lane::Nodes => self.nodes().await,
+                Lane::Taints => self.taints().await,
                 Lane::Status => self.status().await,
             }
         })
@@ -269,6 +272,7 @@ impl Controller {
         let published = self.publisher.pass(&self.caches, &self.config, &self.metrics).await;
         if !matches!(published, Ok(false)) {
             self.schedule(Lane::Nodes).mark();
+            self.schedule(Lane::Taints).mark();
             // Also where it failed: the objects that nodes do not get then say so.
             self.schedule(Lane::Status).mark();
         }
@@ -280,7 +284,8 @@ impl Controller {
             return Ok(());
         }
         let mode = RolloutState::read(&self.caches).mode.unwrap_or(self.config.mode);
-        node_mirrors::pass(&self.client, &self.caches, mode).await?;
+        // One NodeMirror that cannot be written keeps no restart back.
+        let made = node_mirrors::pass(&self.client, &self.caches, mode).await;
         let mut wake_at = None;
         if let Some(outcome) = self.publisher.outcome().map(Arc::clone) {
             let Self { caches, config, events, metrics, .. } = &*self;
@@ -289,10 +294,16 @@ impl Controller {
             let bundle = outcome.in_force.as_ref().unwrap_or(&outcome.compiled);
             wake_at = self.restarter.pass(&caches, &config, bundle, &events, &metrics).await?;
         }
+        self.schedule(Lane::Nodes).at_latest(wake_at);
+        made
+    }
+
+    async fn taints(&mut self) -> Result<(), PassError> {
+        if self.caches.first_unsynced().is_some() {
+            return Ok(());
+        }
         let deadline = taints::pass(&self.client, &self.caches, &self.config).await?;
-        let schedule = self.schedule(Lane::Nodes);
-        schedule.at_latest(wake_at);
-        schedule.at_latest(deadline);
+        self.schedule(Lane::Taints).at_latest(deadline);
         Ok(())
     }
 

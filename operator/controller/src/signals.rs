@@ -9,20 +9,23 @@ use tokio::sync::Notify;
 pub(crate) enum Lane {
     /// Compile and publish the bundle.
     Publish,
-    /// NodeMirrors, restarts, taints.
+    /// NodeMirrors and restarts.
     Nodes,
+    /// The startup taint, which waits for no restart.
+    Taints,
     /// RegistryMirror status.
     Status,
 }
 
 impl Lane {
-    pub const ALL: [Self; 3] = [Self::Publish, Self::Nodes, Self::Status];
+    pub const ALL: [Self; 4] = [Self::Publish, Self::Nodes, Self::Taints, Self::Status];
 
     const fn bit(self) -> u8 {
         match self {
             Self::Publish => 1,
             Self::Nodes => 2,
             Self::Status => 4,
+            Self::Taints => 8,
         }
     }
 }

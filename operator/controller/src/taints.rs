@@ -51,11 +51,14 @@ pub(crate) async fn pass(
         });
     });
     let api: Api<Node> = Api::all(client.clone());
+    let mut first_error = None;
     for name in due {
-        remove(&api, &name, taint).await?;
-        tracing::info!(node = name, taint, "the startup taint is taken off");
+        match remove(&api, &name, taint).await {
+            Ok(()) => tracing::info!(node = name, taint, "the startup taint is taken off"),
+            Err(error) => _ = first_error.get_or_insert(error),
+        }
     }
-    Ok(wake_at)
+    first_error.map_or(Ok(wake_at), Err)
 }
 
 struct Rules {

@@ -26,8 +26,10 @@ struct Spec {
 pub(super) async fn watch(client: Client, namespace: String, caches: Arc<Caches>) -> &'static str {
     let api: Api<Slim<Pod, Spec>> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().labels(AGENT_SELECTOR).page_size(100);
-    keep(api, config, &caches.agents, &caches.signals, read, |_| caches.signals.mark(&[Lane::Nodes, Lane::Status]))
-        .await;
+    keep(api, config, &caches.agents, &caches.signals, read, |_| {
+        caches.signals.mark(&[Lane::Nodes, Lane::Taints, Lane::Status]);
+    })
+    .await;
     "watch of agents' Pods"
 }
 

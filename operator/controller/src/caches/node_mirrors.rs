@@ -15,7 +15,16 @@ use super::{
     Caches,
     watching::{Happened, keep},
 };
-use crate::{contract::APPROVE_ANNOTATION, events::Events, signals::Lane};
+use crate::{
+    contract::APPROVE_ANNOTATION,
+    events::{Events, shortened},
+    signals::Lane,
+};
+
+/// The longest name of a plan that an approval takes, as in the CRD.
+const LONGEST_HASH: usize = 128;
+/// What a node says goes into Events, into the pause and into the status of objects: no node fills them.
+const LONGEST_MESSAGE: usize = 4096;
 
 /// One NodeMirror.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +79,7 @@ pub(super) async fn watch(client: Client, caches: Arc<Caches>, events: Events) -
             {
                 events.node_mirror_changed(change.name, change.old, new);
             }
-            caches.signals.mark(&[Lane::Nodes, Lane::Status]);
+            caches.signals.mark(&[Lane::Nodes, Lane::Taints, Lane::Status]);
         },
     )
     .await;
@@ -171,14 +180,20 @@ impl From<&Condition> for SlimCondition {
             kind: condition.type_.as_str().into(),
             status: condition.status.as_str().into(),
             reason: condition.reason.as_str().into(),
-            message: if is_well { Box::default() } else { condition.message.as_str().into() },
+            message: if is_well {
+                Box::default()
+            } else {
+                shortened(condition.message.clone(), LONGEST_MESSAGE).into()
+            },
         }
     }
 }
 
 /// Whether the node waits for a restart, from what its agent says.
 fn restart(status: &NodeMirrorStatus, generation: i64) -> Restart {
-    let Some(plan) = &status.plan else { return Restart::NotNeeded };
+    // A plan without a name that fits into an approval can be granted to nobody.
+    let plan = status.plan.as_ref().filter(|plan| (1..=LONGEST_HASH).contains(&plan.hash.len()));
+    let Some(plan) = plan else { return Restart::NotNeeded };
     let hash = PlanHash::new(plan.hash.clone());
     let find = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
     if let Some(ready) = find(condition::READY).filter(|ready| ready.status != "True") {
@@ -186,7 +201,8 @@ fn restart(status: &NodeMirrorStatus, generation: i64) -> Restart {
         let under_this_approval = seen.is_some_and(|seen| seen >= generation);
         match NodeFailure::of(&ready.reason).attempt() {
             Attempt::Failed => {
-                return Restart::Failed { plan: hash, why: ready.message.clone(), under_this_approval };
+                let why = shortened(ready.message.clone(), LONGEST_MESSAGE);
+                return Restart::Failed { plan: hash, why, under_this_approval };
             }
             Attempt::Refused => return Restart::Refused { plan: hash, under_this_approval },
             Attempt::None => {}

@@ -62,7 +62,7 @@ pub(super) async fn watch(client: Client, caches: Arc<Caches>, startup_taint: Op
         read,
         |happened| match happened {
             Happened::Synced => {}
-            Happened::Changed(_) => caches.signals.mark(&[Lane::Nodes, Lane::Status]),
+            Happened::Changed(_) => caches.signals.mark(&[Lane::Nodes, Lane::Taints, Lane::Status]),
         },
     )
     .await;

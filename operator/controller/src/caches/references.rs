@@ -112,7 +112,7 @@ async fn watch<K>(
                 locked(&cache.covered).clone_from(&names);
             }
             // The pause and the mode stand in a ConfigMap.
-            caches.signals.mark(&[Lane::Publish, Lane::Nodes, Lane::Status]);
+            caches.signals.mark(&[Lane::Publish, Lane::Nodes, Lane::Taints, Lane::Status]);
         };
         tokio::select! {
             () = keep(api.clone(), config.clone(), &cache.cache, &caches.signals, keep_wanted, happened) => return,

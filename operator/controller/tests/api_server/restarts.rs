@@ -160,6 +160,47 @@ async fn a_refusal_that_touched_nothing_pauses_nobody() {
     controller.stop().await.expect("it stops in order");
 }
 
+/// A node whose status makes no sense keeps no other node from its restart, and no new node from its pods.
+#[tokio::test]
+async fn one_bad_status_stops_neither_restarts_nor_taints() {
+    let Some(cluster) = Cluster::clean().await else { return };
+    let taint = "registry-mirror.dev/not-ready";
+    let config = ControllerConfig {
+        max_unavailable: MaxUnavailable::Nodes(3),
+        startup_taint: Some(taint.to_owned()),
+        ..cluster.config("a")
+    };
+    let controller = started(&cluster, config).await;
+    cluster.node("a-nameless", json!({}), json!([])).await;
+    cluster.agent_pod("a-nameless", true).await;
+    cluster.report_pending("a-nameless", "").await;
+    cluster.node("b-long", json!({}), json!([])).await;
+    cluster.agent_pod("b-long", true).await;
+    let refused = [("Ready", "False", "RestartRefused")];
+    let said = |message: &str| {
+        json!({"conditions": [{"type": "Ready", "status": "False", "reason": "RestartFailed",
+        "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
+    };
+    cluster.node("fresh", json!({}), json!([{"key": taint, "effect": "NoSchedule"}])).await;
+    cluster.agent_pod("fresh", true).await;
+    waiting(&cluster, "n1", json!({}), json!([])).await;
+    approved(&cluster, &["n1"]).await;
+    cluster.report_with("b-long", &refused, Some("plan"), said(&"x".repeat(1_000_000))).await;
+    // The pause that the failure makes is written although the sentence has a megabyte.
+    let paused = || async { cluster.rollout().await.filter(|data| data.get("paused").is_some_and(|p| p == "true")) };
+    let data = until("the pause", paused).await;
+    assert!(data["reason"].len() <= 4096, "{} bytes", data["reason"].len());
+    approved(&cluster, &[]).await;
+    cluster.report_ready("fresh").await;
+    let nodes = cluster.all::<k8s_openapi::api::core::v1::Node>();
+    until("the taint is gone", || async {
+        let taints = nodes.get("fresh").await.ok()?.spec?.taints.unwrap_or_default();
+        taints.iter().all(|has| has.key != taint).then_some(())
+    })
+    .await;
+    controller.stop().await.expect("it stops in order");
+}
+
 async fn resume(cluster: &Cluster) {
     let patch = json!({"data": {"paused": "false"}});
     let params = PatchParams::default();
