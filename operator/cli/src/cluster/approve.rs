@@ -9,6 +9,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use registry_mirror_controller::contract::APPROVE_ANNOTATION;
+use registry_mirror_core::node_failure::{Attempt, NodeFailure};
 use registry_mirror_crds::{NodeMirror, condition};
 use serde::Serialize;
 use serde_json::json;
@@ -95,13 +96,43 @@ async fn approve(api: &Api<NodeMirror>, named: &[NodeMirror], approved: &mut Vec
     Ok(())
 }
 
-/// The plan that a node waits with.
+/// The plan that a node waits with, or would try again: after a restart that failed or was refused a person decides.
 fn pending_plan(mirror: &NodeMirror) -> Option<&str> {
     let status = mirror.status.as_ref()?;
-    let waits = status
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == condition::RESTART_PENDING && condition.status == "True");
+    let waits = status.conditions.iter().any(|said| match said.type_.as_str() {
+        condition::RESTART_PENDING => said.status == "True",
+        condition::READY => said.status != "True" && NodeFailure::of(&said.reason).attempt() != Attempt::None,
+        _ => false,
+    });
     let plan = status.plan.as_ref().filter(|plan| plan.restart)?;
     waits.then_some(plan.hash.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_that_failed_or_was_refused_can_be_approved_again() {
+        let mirror = |kind: &str, status: &str, reason: &str| -> NodeMirror {
+            serde_json::from_value(json!({
+                "apiVersion": "registry-mirror.dev/v1alpha1", "kind": "NodeMirror", "metadata": {"name": "n"}, "spec": {},
+                "status": {
+                    "plan": {"hash": "p", "kind": "Patch", "restart": true, "reason": "config_path is not set"},
+                    "conditions": [{"type": kind, "status": status, "reason": reason, "message": "Why.",
+                        "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+                },
+            }))
+            .expect("a NodeMirror")
+        };
+        for (kind, status, reason, expected) in [
+            ("RestartPending", "True", "WaitsForApproval", Some("p")),
+            ("Ready", "False", "RestartFailed", Some("p")),
+            ("Ready", "False", "RestartRefused", Some("p")),
+            ("Ready", "False", "Unsupported", None),
+            ("Ready", "True", "Ready", None),
+        ] {
+            assert_eq!(pending_plan(&mirror(kind, status, reason)), expected, "{reason}");
+        }
+    }
 }

@@ -41,7 +41,7 @@ pub async fn run(args: ResumeArgs, out: &mut impl Write) -> anyhow::Result<Exit>
         let value = json!({ "resumed": null, "uninstallCalledOff": restored });
         output.write(&value, out, |out| match restored {
             true => writeln!(out, "The uninstall is called off."),
-            false => writeln!(out, "The roll-out is not paused."),
+            false => writeln!(out, "The roll-out is not paused. A node whose restart failed is tried again after `registry-mirror approve NODE`."),
         })?;
         return Ok(Exit::Done);
     };
