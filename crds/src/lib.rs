@@ -12,8 +12,9 @@ mod rules;
 mod yaml;
 
 pub use node_mirror::{
-    ContainerdStatus, DriftStatus, MirrorState, NewlyReadStatus, NodeMirror, NodeMirrorSpec, NodeMirrorStatus,
-    NodeMirrorSummary, NodeRegistryStatus, PlanChange, PlanKind, PlanStatus, ProvedRestart, RestartApproval,
+    ContainerdStatus, DriftStatus, MirrorState, MirrorUse, NewlyReadStatus, NodeMirror, NodeMirrorSpec,
+    NodeMirrorStatus, NodeMirrorSummary, NodeRegistryStatus, NoteReason, NoteStatus, PlanChange, PlanKind, PlanStatus,
+    ProvedRestart, RestartApproval,
 };
 pub use registry_mirror::{
     AuthRef, Capability, Fallback, Header, HealthCheck, KeyRef, LabelOperator, LabelRequirement, LabelSelector, Mirror,

@@ -225,6 +225,49 @@ pub struct NodeRegistryStatus {
     /// Each mirror as this node sees it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<MirrorState>,
+    /// What the object asks for and this node's containerd does not do. None of it is a fault.
+    // Four at most for each of 16 mirrors, and two of the registry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 80))]
+    pub notes: Vec<NoteStatus>,
+}
+
+/// Something that the object asks for and this node's containerd does not do.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NoteStatus {
+    /// The url of the mirror that it is about; absent where it is about the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub mirror: Option<String>,
+    /// What it is.
+    pub reason: NoteReason,
+    /// In a sentence.
+    #[schemars(length(max = 4096))]
+    pub message: String,
+}
+
+/// What a node's containerd does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum NoteReason {
+    /// The mirror is not asked for referrers.
+    ReferrersNotAsked,
+    /// The mirror is left out: nothing is left of what it is for.
+    MirrorLeftOut,
+    /// The mirror's `dialTimeout` has no effect.
+    DialTimeoutIgnored,
+    /// The mirror's `dialTimeout` is left out, because it would do harm.
+    DialTimeoutLeftOut,
+    /// The mirror is listed twice.
+    ListedTwice,
+    /// The mirror does not answer and stays in place, because no other way is left.
+    NotTakenOut,
+    /// The mirror's credentials reach no token server.
+    CredentialsNotForwarded,
+    /// No mirror is left.
+    NoMirrorLeft,
+    /// The `_default` directory is not looked up.
+    DefaultDirectoryUnknown,
 }
 
 /// One mirror as one node sees it.
@@ -233,14 +276,27 @@ pub struct NodeRegistryStatus {
 pub struct MirrorState {
     /// The mirror's url.
     pub url: String,
-    /// `Active`, `Drained` (taken out while dead), `Unknown` (not probed), `Unusable` (this containerd cannot express it).
-    pub state: String,
+    /// Whether it is in use.
+    pub state: MirrorUse,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// What went wrong, where something did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// Whether a mirror is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum MirrorUse {
+    /// In hosts.toml and answering, as far as is known.
+    Active,
+    /// In hosts.toml; not probed.
+    Unknown,
+    /// Taken out while dead.
+    Drained,
+    /// This containerd cannot express it.
+    Unusable,
 }
 
 /// A file of the operator that somebody else changed.

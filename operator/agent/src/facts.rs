@@ -1,7 +1,13 @@
 //! What one pass over the node found and did, as plain values; [`crate::report`] turns it into NodeMirror status.
 
 use jiff::Timestamp;
-use registry_mirror_core::{budget::ChangeHash, node_failure::NodeFailure, plan::files::NewlyRead};
+use registry_mirror_core::{
+    budget::ChangeHash,
+    desired::{Note, Shortfall},
+    node_failure::NodeFailure,
+    plan::files::NewlyRead,
+};
+pub use registry_mirror_crds::MirrorUse;
 use registry_mirror_host::state::ProvedRestart;
 
 /// The outcome of one pass.
@@ -26,8 +32,6 @@ pub struct Facts {
     pub conflicts: Vec<String>,
     /// containerd's forward proxy; `None` where none is asked for and none is to be taken back.
     pub proxy: Option<ProxyFacts>,
-    /// Objects whose credentials this containerd does not forward, a sentence each.
-    pub credentials_unusable: Vec<String>,
     /// Files of ours that others changed since the agent has started, oldest first, [`DRIFT_KEPT`] at most.
     pub drift: Vec<DriftFacts>,
     /// Restarts that the operator has made here.
@@ -197,6 +201,15 @@ pub struct RegistryFacts {
     pub error: Option<String>,
     /// Its mirrors.
     pub mirrors: Vec<MirrorFacts>,
+    /// What the object asks for and this containerd does not do.
+    pub notes: Vec<Note>,
+}
+
+impl RegistryFacts {
+    /// What of its notes is to be said of credentials.
+    pub fn credentials_unusable(&self) -> impl Iterator<Item = &Note> {
+        self.notes.iter().filter(|note| matches!(note.what, Shortfall::CredentialsNotForwarded { .. }))
+    }
 }
 
 /// One mirror on this node.
@@ -208,30 +221,4 @@ pub struct MirrorFacts {
     pub state: MirrorUse,
     /// What is wrong, where something is.
     pub error: Option<String>,
-}
-
-/// Whether a mirror is in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MirrorUse {
-    /// In hosts.toml and answering, as far as is known.
-    Active,
-    /// In hosts.toml; not probed.
-    Unknown,
-    /// Taken out while dead.
-    Drained,
-    /// This containerd cannot express it.
-    Unusable,
-}
-
-impl MirrorUse {
-    /// As in NodeMirror status.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Active => "Active",
-            Self::Unknown => "Unknown",
-            Self::Drained => "Drained",
-            Self::Unusable => "Unusable",
-        }
-    }
 }

@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use registry_mirror_core::{node_failure::NodeFailure, plan::files::NewlyRead};
+use registry_mirror_core::{desired::Note, node_failure::NodeFailure, plan::files::NewlyRead};
 use registry_mirror_crds::{
     ContainerdStatus, DriftStatus, MirrorState, NewlyReadStatus, NodeMirrorStatus, NodeMirrorSummary,
-    NodeRegistryStatus, PlanStatus, ProvedRestart, condition, reason,
+    NodeRegistryStatus, NoteStatus, PlanStatus, ProvedRestart, condition, reason,
 };
 
 use crate::facts::{
@@ -33,7 +33,6 @@ pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp
         registries,
         conflicts,
         proxy,
-        credentials_unusable,
         drift,
         restarts,
         proved_restart,
@@ -47,6 +46,10 @@ pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp
     if let Some(proxy) = proxy {
         conditions.push(proxy_in_force(proxy));
     }
+    let unusable = |registry: &RegistryFacts| -> Vec<String> {
+        registry.credentials_unusable().map(|note| format!("RegistryMirror/{}: {note}.", registry.object)).collect()
+    };
+    let credentials_unusable: Vec<String> = registries.iter().flat_map(unusable).collect();
     if !credentials_unusable.is_empty() {
         let message = credentials_unusable.join(" ");
         conditions.push(Said::new(condition::CREDENTIALS_UNUSABLE, "True", "ContainerdTooOld", message));
@@ -279,7 +282,7 @@ fn plan_status(facts: &PlanFacts) -> PlanStatus {
 }
 
 fn registry_status(facts: &RegistryFacts, previous: Option<&NodeMirrorStatus>, now: Timestamp) -> NodeRegistryStatus {
-    let RegistryFacts { registry, object, hash, error, mirrors } = facts;
+    let RegistryFacts { registry, object, hash, error, mirrors, notes } = facts;
     let before = previous
         .into_iter()
         .flat_map(|status| &status.registries)
@@ -291,17 +294,23 @@ fn registry_status(facts: &RegistryFacts, previous: Option<&NodeMirrorStatus>, n
         hash: hash.clone(),
         error: error.clone(),
         mirrors: mirrors.iter().map(|mirror| mirror_state(mirror, before, now)).collect(),
+        notes: notes.iter().map(|note| note_status(note, mirrors)).collect(),
     }
+}
+
+fn note_status(note: &Note, mirrors: &[MirrorFacts]) -> NoteStatus {
+    let mirror = note.mirror.and_then(|place| mirrors.get(place)).map(|mirror| mirror.url.clone());
+    NoteStatus { mirror, reason: note.what.reason(), message: sentence(note.to_string()) }
 }
 
 fn mirror_state(facts: &MirrorFacts, before: &[MirrorState], now: Timestamp) -> MirrorState {
     let MirrorFacts { url, state, error } = facts;
     let since = before
         .iter()
-        .find(|mirror| mirror.url == *url && mirror.state == state.name())
+        .find(|mirror| mirror.url == *url && mirror.state == *state)
         .and_then(|mirror| mirror.since.clone())
         .unwrap_or(Time(now));
-    MirrorState { url: url.clone(), state: state.name().to_owned(), since: Some(since), error: error.clone() }
+    MirrorState { url: url.clone(), state: *state, since: Some(since), error: error.clone() }
 }
 
 #[cfg(test)]
@@ -334,10 +343,10 @@ mod tests {
                 hash: "e1".to_owned(),
                 error: None,
                 mirrors: vec![MirrorFacts { url: "https://m1".to_owned(), state: MirrorUse::Unknown, error: None }],
+                notes: Vec::new(),
             }],
             conflicts: Vec::new(),
             proxy: None,
-            credentials_unusable: Vec::new(),
             drift: Vec::new(),
             restarts: 0,
             proved_restart: None,

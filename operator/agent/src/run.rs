@@ -220,7 +220,6 @@ fn nothing_to_work_from() -> Facts {
         registries: Vec::new(),
         conflicts: Vec::new(),
         proxy: None,
-        credentials_unusable: Vec::new(),
         drift: Vec::new(),
         restarts: 0,
         proved_restart: None,

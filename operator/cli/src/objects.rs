@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use registry_mirror_core::{
     bundle::Bundle,
     compile::{CompileOptions, References, compile},
+    desired::Note,
     select::{Labels, PassedOver, passed_over},
 };
 use registry_mirror_crds::{GROUP, RegistryMirror, VERSION};
@@ -264,6 +265,11 @@ pub fn note(sentence: &str) {
     use std::io::Write as _;
     // Where stderr is closed nobody wants to know.
     let _ = writeln!(std::io::stderr(), "note: {sentence}");
+}
+
+/// What a containerd does not do of an object, in the words of every command.
+pub fn note_about(object: &str, note: &Note) -> String {
+    format!("RegistryMirror `{object}`: {note}")
 }
 
 #[cfg(test)]

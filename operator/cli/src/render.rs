@@ -20,7 +20,7 @@ use registry_mirror_core::{
 
 use crate::{
     exit::Exit,
-    objects::{ObjectArgs, note, note_passed_over},
+    objects::{ObjectArgs, note, note_about, note_passed_over},
 };
 
 /// Writes the files that an agent would write on a node with this containerd.
@@ -70,8 +70,8 @@ fn files(bundle: &Bundle, labels: &Labels, target: Target<'_>) -> anyhow::Result
             continue;
         }
         let wanted = desired(entry, &bundle.blobs, target, &BTreeSet::new())?;
-        for sentence in &wanted.notes {
-            note(&format!("RegistryMirror `{}`: {sentence}", entry.object));
+        for shortfall in &wanted.notes {
+            note(&note_about(&entry.object, shortfall));
         }
         files.push(wanted);
     }

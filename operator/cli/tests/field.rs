@@ -159,7 +159,7 @@ fn the_default_of_a_list_hides_no_directory_of_it() {
         assert!(host.read("etc/docker/certs.d/_default/hosts.toml").contains("mirror.example"));
         assert!(!host.path("etc/containerd/certs.d/_default").exists());
         let image = "registry.internal.example:5000/app:1";
-        let said = host.run(&["explain", image, "--containerd-version", "1.7.35"]);
+        let said = host.on_host(&["explain", image, "--containerd-version", "1.7.35"]);
         assert!(said.shown().contains("/etc/docker/certs.d/registry.internal.example:5000"), "{}", said.shown());
     }));
 }

@@ -195,3 +195,38 @@ fn programs_read_what_was_applied_and_put_back() {
     said.push(broken.node("apply", &[&version[..], &["-f", &mirror, "-o", "json"]].concat()).shown());
     insta::assert_snapshot!("apply-and-restore-json", said.join("\n=====\n"));
 }
+
+/// What a containerd does not do of an object is said in the same words by every command.
+#[test]
+fn apply_prints_the_notes_that_render_prints() {
+    const SLOW: &str = "
+apiVersion: registry-mirror.dev/v1alpha1
+kind: RegistryMirror
+metadata: {name: everything}
+spec:
+  registry: _default
+  mirrors:
+  - {url: 'https://m.example.com.cn', capabilities: [pull, resolve, referrers]}
+  - {url: 'https://m.example.com:443', dialTimeout: 3s}
+  - {url: 'https://harbor.example/', capabilities: [referrers]}
+  - {url: 'https://robots.example', auth: {secretRef: {name: robot}}}
+---
+apiVersion: v1
+kind: Secret
+type: kubernetes.io/basic-auth
+metadata: {name: robot}
+stringData: {username: robot, password: hunter2-in-the-secret}
+";
+    let notes = |said: &stage::Said| -> Vec<String> {
+        said.err.lines().filter(|line| line.starts_with("note: ")).map(str::to_owned).collect()
+    };
+    let host = Host::with(&[]);
+    let file = host.object("slow.yaml", SLOW);
+    let version = ["--containerd-version", "1.6.10", "-f", &file];
+    let output = host.path("rendered").display().to_string();
+    let rendered = host.run(&[&["render"], &version[..], &["--output", &output]].concat());
+    let applied = host.node("apply", &version);
+    assert!(applied.code == 0 && rendered.code == 0, "{}{}", applied.shown(), rendered.shown());
+    assert_eq!(notes(&applied), notes(&rendered));
+    insta::assert_snapshot!("notes", notes(&applied).join("\n"));
+}

@@ -114,12 +114,7 @@ mod tests {
         let until = NOW + SignedDuration::from_secs(290);
         let young = Some(NOW - SignedDuration::from_secs(10));
         let old = Some(NOW - SignedDuration::from_secs(300));
-        let said = |readiness| NodeReport {
-            readiness,
-            message: Box::default(),
-            registries: Arc::default(),
-            credentials_unusable: Box::default(),
-        };
+        let said = |readiness| NodeReport { readiness, message: Box::default(), registries: Arc::default() };
         for (readiness, created, may_wait, expected) in [
             (None, young, true, Verdict::WaitUntil(until)),
             (None, old, true, Verdict::Remove),

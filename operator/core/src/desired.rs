@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::IpAddr,
     path::Path,
     time::Duration,
 };
 
-use registry_mirror_crds::Capability;
+use registry_mirror_crds::{Capability, NoteReason};
 use thiserror::Error;
 
 use crate::{
@@ -15,7 +16,8 @@ use crate::{
     containerd::Version,
     digest::Digest,
     hosts_toml::{
-        self, Capabilities, ClientPair, Fields, Host, HostsToml, Omitted, accepts_file_without_hosts, fit_host,
+        self, Capabilities, ClientPair, Fields, Host, HostsToml, Omission, Omitted, accepts_file_without_hosts,
+        fit_host,
     },
     plan::files::DesiredRegistry,
     registry::RegistryName,
@@ -43,16 +45,25 @@ pub struct Desired {
     pub registry: DesiredRegistry,
     /// The hosts.toml as a value.
     pub hosts: HostsToml,
-    /// What this node cannot do, each a sentence.
+    /// What this node does not do of it.
     pub notes: Vec<Note>,
 }
 
-/// Something that the entry asks for and this node does not do.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
-pub enum Note {
+/// Something that the entry asks for and this node does not do. Its text is for people; what it is about are values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The mirror that it is about, by its place in [`Entry::mirrors`]; `None` where it is about the registry.
+    pub mirror: Option<usize>,
+    /// What it is.
+    pub what: Shortfall,
+}
+
+/// What a node does not do.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Shortfall {
     /// This containerd cannot express it.
-    #[error(transparent)]
-    Omitted(#[from] Omitted),
+    #[error("{0}")]
+    Omitted(Omitted),
     /// No mirror is left for this containerd.
     #[error("no mirror of {registry} can be used by containerd {version}: the registry itself is asked")]
     NoMirrorLeft {
@@ -78,14 +89,40 @@ pub enum Note {
         /// The daemon's release.
         version: Version,
     },
-    /// Dead mirrors stay in the file.
-    #[error("{urls} stay in place although they do not answer: no other way to {registry} is left")]
+    /// A dead mirror stays in the file.
+    #[error("{url} stays in place although it does not answer: no other way to {registry} is left")]
     NotDrained {
         /// The registry.
         registry: RegistryName,
-        /// The mirrors.
-        urls: String,
+        /// The mirror, as the user wrote it.
+        url: String,
     },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.what.fmt(f)
+    }
+}
+
+impl Shortfall {
+    /// As in NodeMirror status.
+    #[must_use]
+    pub const fn reason(&self) -> NoteReason {
+        match self {
+            Self::Omitted(omitted) => match omitted.what {
+                Omission::Referrers => NoteReason::ReferrersNotAsked,
+                Omission::Host => NoteReason::MirrorLeftOut,
+                Omission::DialTimeout => NoteReason::DialTimeoutIgnored,
+                Omission::DialTimeoutOnHttp => NoteReason::DialTimeoutLeftOut,
+                Omission::Duplicate => NoteReason::ListedTwice,
+            },
+            Self::NoMirrorLeft { .. } => NoteReason::NoMirrorLeft,
+            Self::CredentialsNotForwarded { .. } => NoteReason::CredentialsNotForwarded,
+            Self::DefaultDirectoryUnknown { .. } => NoteReason::DefaultDirectoryUnknown,
+            Self::NotDrained { .. } => NoteReason::NotTakenOut,
+        }
+    }
 }
 
 /// The bundle contradicts itself; the controller made a mistake. The node keeps its last files.
@@ -117,29 +154,34 @@ pub fn desired(
     };
     let mut notes = Vec::new();
     if registry.is_default() && !version.knows_default_directory() {
-        notes.push(Note::DefaultDirectoryUnknown { version });
+        notes.push(Note { mirror: None, what: Shortfall::DefaultDirectoryUnknown { version } });
     }
 
     let mut usable = Vec::with_capacity(mirrors.len());
-    for mirror in mirrors {
+    for (position, mirror) in mirrors.iter().enumerate() {
+        let note = |what| Note { mirror: Some(position), what };
+        let url = &mirror.display_url;
         if mirror.has_credentials && !version.forwards_authorization_to_token_server() {
-            notes.push(Note::CredentialsNotForwarded { url: mirror.display_url.clone(), version });
+            notes.push(note(Shortfall::CredentialsNotForwarded { url: url.clone(), version }));
         }
         let (host, omitted) = fit_host(&files.host(mirror)?, version);
-        notes.extend(omitted.into_iter().map(Note::Omitted));
+        notes.extend(omitted.into_iter().map(|omitted| {
+            // A person knows the mirror as it was written.
+            note(Shortfall::Omitted(Omitted { url: url.clone(), ..omitted }))
+        }));
         usable.extend(host);
     }
     if usable.is_empty() {
-        notes.push(Note::NoMirrorLeft { registry: registry.clone(), version });
+        let what = Shortfall::NoMirrorLeft { registry: registry.clone(), version };
+        notes.push(Note { mirror: None, what });
     }
 
     let kept = keep_answering(&usable, drained, registry, upstream, version);
-    if kept.len() == usable.len() {
-        let urls: Vec<&str> =
-            usable.iter().map(|host| host.url.as_str()).filter(|url| drained.contains(*url)).collect();
-        if !urls.is_empty() {
-            notes.push(Note::NotDrained { registry: registry.clone(), urls: urls.join(", ") });
-        }
+    let stays_dead =
+        |mirror: &MirrorHost| drained.contains(&mirror.url) && kept.iter().any(|host| host.url == mirror.url);
+    for (position, mirror) in mirrors.iter().enumerate().filter(|(_, mirror)| stays_dead(mirror)) {
+        let what = Shortfall::NotDrained { registry: registry.clone(), url: mirror.display_url.clone() };
+        notes.push(Note { mirror: Some(position), what });
     }
 
     let (server, root) = match upstream {

@@ -107,12 +107,12 @@ mod tests {
             hash: String::new(),
             error: None,
             mirrors: Vec::new(),
+            credentials_unusable: false,
         };
         NodeReport {
             readiness: Readiness::Ready,
             message: Box::default(),
             registries: Arc::new(objects.iter().map(registry).collect()),
-            credentials_unusable: Box::default(),
         }
     }
 

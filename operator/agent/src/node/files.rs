@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use registry_mirror_core::{
     bundle::{Bundle, Entry, MirrorHost},
     containerd::Version,
-    desired::{Note, Target as Reader, desired},
+    desired::{Note, Shortfall, Target as Reader, desired},
     health::{Health, drained},
     plan::{
         claims::Claims,
@@ -26,6 +26,7 @@ use registry_mirror_core::{
     proxy::Environment,
     registry::RegistryName,
 };
+use registry_mirror_crds::NoteReason;
 use registry_mirror_host::{certs_d, observe::claims::claims, root::HostRoot, state::StateDir};
 
 use super::migrate::Carried;
@@ -61,8 +62,6 @@ pub struct Applied {
     pub conflicts: Vec<String>,
     /// Files of others that nothing stands in the way of.
     pub notes: Vec<Finding>,
-    /// Credentials that this containerd does not forward, a sentence each.
-    pub credentials_unusable: Vec<String>,
     /// Files of ours that others changed, and what is done about it in a sentence.
     pub drift: Vec<(PathBuf, String)>,
     /// Files written and removed.
@@ -251,7 +250,7 @@ fn wishes(slice: &Bundle, target: Target<'_>, ways: &Ways<'_>, carried: &Carried
             match desired(entry, &slice.blobs, Reader { version, certs_dir }, &drained) {
                 Ok(found) => {
                     let credentials = |mirror: &MirrorHost| health.credentials(slice, entry, mirror);
-                    note(&found.notes, entry, own, credentials, &mut facts, &mut applied.credentials_unusable);
+                    facts.heed(notes_here(&found.notes, entry, own, credentials));
                     let found = migrated::beneath(found, entry, &carried.registries, version);
                     let (found, told) = carry(found, entry, &ground.roots, at, version);
                     // What another program keeps for itself hides nothing.
@@ -383,6 +382,7 @@ pub(super) fn registry_facts(entry: &Entry) -> RegistryFacts {
             .iter()
             .map(|mirror| MirrorFacts { url: mirror.display_url.clone(), state: MirrorUse::Unknown, error: None })
             .collect(),
+        notes: Vec::new(),
     }
 }
 
@@ -393,51 +393,61 @@ pub(super) fn credentials_not_forwarded(
     version: Version,
     directory: &Path,
     health: &HealthMap,
-) -> Vec<String> {
+) -> Vec<Note> {
     let found = desired(entry, &slice.blobs, Reader { version, certs_dir: directory }, &BTreeSet::new());
-    let (mut said, mut facts) = (Vec::new(), registry_facts(entry));
-    if let Ok(found) = found {
-        let credentials = |mirror: &MirrorHost| health.credentials(slice, entry, mirror);
-        note(&found.notes, entry, version, credentials, &mut facts, &mut said);
-    }
-    said
+    let credentials = |mirror: &MirrorHost| health.credentials(slice, entry, mirror);
+    let mut notes = found.map_or_else(|_| Vec::new(), |found| notes_here(&found.notes, entry, version, credentials));
+    notes.retain(|note| note.what.reason() == NoteReason::CredentialsNotForwarded);
+    notes
 }
 
-fn note(
+/// The notes that hold on a node with this containerd. The file is the same for all releases that read it; who forwards
+/// the credentials in it is up to each.
+fn notes_here(
     notes: &[Note],
     entry: &Entry,
     own: Version,
     credentials: impl Fn(&MirrorHost) -> Credentials,
-    facts: &mut RegistryFacts,
-    credentials_unusable: &mut Vec<String>,
-) {
-    for note in notes {
-        match note {
-            // The file is the same for all releases; who forwards what it says is up to each.
-            Note::CredentialsNotForwarded { .. } if own.forwards_authorization_to_token_server() => {}
-            Note::CredentialsNotForwarded { url, .. } => {
-                let mirror = entry.mirrors.iter().find(|mirror| mirror.display_url == *url);
-                // Basic authentication works on every release; a warning that is wrong there hides one that is right.
-                match mirror.map_or(Credentials::NeverKnown, &credentials) {
-                    Credentials::ForTokenServer | Credentials::NeverKnown => {
-                        let note = Note::CredentialsNotForwarded { url: url.clone(), version: own };
-                        credentials_unusable.push(format!("RegistryMirror/{}: {note}.", entry.object));
-                    }
-                    Credentials::Basic | Credentials::NotKnownYet => {}
-                }
-            }
-            Note::Omitted(_)
-            | Note::NoMirrorLeft { .. }
-            | Note::DefaultDirectoryUnknown { .. }
-            | Note::NotDrained { .. } => {
-                let sentence = note.to_string();
-                for mirror in &mut facts.mirrors {
-                    if sentence.contains(&mirror.url) {
-                        mirror.error = Some(sentence.clone());
-                    }
-                }
+) -> Vec<Note> {
+    let here = |note: &Note| match &note.what {
+        Shortfall::CredentialsNotForwarded { url, version: _ } => {
+            let mirror = note.mirror.and_then(|place| entry.mirrors.get(place));
+            // Basic authentication works on every release; a warning that is wrong there hides one that is right.
+            let holds = !own.forwards_authorization_to_token_server()
+                && match mirror.map_or(Credentials::NeverKnown, &credentials) {
+                    Credentials::ForTokenServer | Credentials::NeverKnown => true,
+                    Credentials::Basic | Credentials::NotKnownYet => false,
+                };
+            let what = Shortfall::CredentialsNotForwarded { url: url.clone(), version: own };
+            holds.then_some(Note { mirror: note.mirror, what })
+        }
+        Shortfall::Omitted(_)
+        | Shortfall::NoMirrorLeft { .. }
+        | Shortfall::DefaultDirectoryUnknown { .. }
+        | Shortfall::NotDrained { .. } => Some(note.clone()),
+    };
+    notes.iter().filter_map(here).collect()
+}
+
+impl RegistryFacts {
+    /// Takes the notes, and what they say of the mirrors' use.
+    fn heed(&mut self, notes: Vec<Note>) {
+        for note in &notes {
+            let Some(mirror) = note.mirror.and_then(|place| self.mirrors.get_mut(place)) else { continue };
+            match note.what.reason() {
+                NoteReason::MirrorLeftOut => mirror.state = MirrorUse::Unusable,
+                // It does not answer, which stands beside it, and is asked all the same.
+                NoteReason::NotTakenOut => mirror.state = MirrorUse::Active,
+                NoteReason::ReferrersNotAsked
+                | NoteReason::DialTimeoutIgnored
+                | NoteReason::DialTimeoutLeftOut
+                | NoteReason::ListedTwice
+                | NoteReason::CredentialsNotForwarded
+                | NoteReason::NoMirrorLeft
+                | NoteReason::DefaultDirectoryUnknown => {}
             }
         }
+        self.notes = notes;
     }
 }
 
@@ -470,7 +480,8 @@ mod tests {
         let roots = [PathBuf::from("/certs.d")];
         let target = Target { own: version, readers: Readers::only(version), roots: &roots };
         let ways = Ways { health, ..Ways::unknown() };
-        wishes(slice, target, &ways, &Carried::default(), &Ground::default()).applied.credentials_unusable.len()
+        let applied = wishes(slice, target, &ways, &Carried::default(), &Ground::default()).applied;
+        applied.registries.iter().flat_map(RegistryFacts::credentials_unusable).count()
     }
 
     /// A robot account in basic authentication works on every release, and most mirrors have no token server.

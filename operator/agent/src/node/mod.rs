@@ -265,7 +265,6 @@ impl Node {
             registries: Vec::new(),
             conflicts: Vec::new(),
             proxy: None,
-            credentials_unusable: Vec::new(),
             drift: Vec::new(),
             restarts: 0,
             proved_restart: None,
@@ -382,8 +381,7 @@ impl Node {
                 return;
             }
         };
-        let Applied { registries, conflicts, notes: _, credentials_unusable, drift, changes, error, away, next_look } =
-            applied;
+        let Applied { registries, conflicts, notes: _, drift, changes, error, away, next_look } = applied;
         self.next_look = next_look;
         for (path, what) in drift {
             tracing::warn!("{what}");
@@ -392,7 +390,6 @@ impl Node {
         metrics.file_changes.inc_by(changes);
         facts.registries = registries;
         facts.conflicts = conflicts;
-        facts.credentials_unusable = credentials_unusable;
         let told = self.tell(&writer, &directory, &role, slice, &facts.registries).map_err(|error| error.to_string());
         if let Some(error) = error.or(told.err()) {
             facts.verdict = Failure::Apply.because(error);

@@ -81,7 +81,6 @@ impl Offline {
             registries: Vec::new(),
             conflicts: Vec::new(),
             proxy: None,
-            credentials_unusable: Vec::new(),
             drift: Vec::new(),
             restarts: 0,
             proved_restart: None,
@@ -109,20 +108,10 @@ impl Offline {
         let carried = carried(&self.root, &plan).map_err(|error| failed(error.to_string()))?;
         let roots = plan.roots();
         let target = Target { own: self.version, readers: Readers::only(self.version), roots: &roots };
-        let Applied {
-            registries,
-            conflicts,
-            notes: _,
-            credentials_unusable,
-            changes: _,
-            error,
-            drift: _,
-            away,
-            next_look: _,
-        } = apply_files(&state, slice, target, &Ways::unknown(), &carried);
+        let Applied { registries, conflicts, notes: _, changes: _, error, drift: _, away, next_look: _ } =
+            apply_files(&state, slice, target, &Ways::unknown(), &carried);
         facts.registries = registries;
         facts.conflicts = conflicts;
-        facts.credentials_unusable = credentials_unusable;
         if let Some(error) = error {
             return Err(failed(error));
         }

@@ -47,7 +47,7 @@ pub struct Preview {
     pub steps: Vec<Step>,
     /// Files of others that the restart brings into force.
     pub newly_read: Vec<NewlyRead>,
-    /// Files of others and credentials that do not reach a token server, a sentence each.
+    /// Files of others, and what the objects ask for and this containerd does not do, a sentence each.
     pub remarks: Vec<String>,
 }
 
@@ -171,11 +171,10 @@ fn preview(
     }
     let role = role_now(root, directory, version).map_err(sentence)?;
     if let Role::StandBy(record) = &role {
-        let Applied { registries, conflicts, credentials_unusable, .. } =
-            stand_by(slice, record.as_ref(), version, directory, ways.health);
-        preview.registries = registries;
+        let Applied { registries, conflicts, .. } = stand_by(slice, record.as_ref(), version, directory, ways.health);
         let said = shared::sentence(record.as_ref(), directory);
-        preview.remarks = std::iter::once(said).chain(conflicts).chain(credentials_unusable).collect();
+        preview.remarks = std::iter::once(said).chain(conflicts).chain(remarks(&registries)).collect();
+        preview.registries = registries;
         return Ok(preview);
     }
     let carried = carried(root, &preview.plan).map_err(sentence)?;
@@ -183,12 +182,20 @@ fn preview(
     let roots = role.roots(&preview.plan);
     let target = Target { own: version, readers: role.readers(version), roots: &roots };
     let (applied, plans) = plan_only(root, records.as_ref(), slice, target, ways, &carried)?;
-    let Applied { registries, conflicts, notes, credentials_unusable, .. } = applied;
+    let Applied { registries, conflicts, notes, .. } = applied;
     preview.steps = plans.iter().flat_map(|(root, plan)| steps(root, &plan.ops)).collect();
-    preview.registries = registries;
     let notes = notes.iter().map(ToString::to_string);
-    preview.remarks = conflicts.into_iter().chain(notes).chain(credentials_unusable).collect();
+    preview.remarks = conflicts.into_iter().chain(notes).chain(remarks(&registries)).collect();
+    preview.registries = registries;
     Ok(preview)
+}
+
+/// The notes of all registries, a sentence each.
+fn remarks(registries: &[RegistryFacts]) -> Vec<String> {
+    let of = |registry: &RegistryFacts| -> Vec<String> {
+        registry.notes.iter().map(|note| format!("RegistryMirror/{}: {note}.", registry.object)).collect()
+    };
+    registries.iter().flat_map(of).collect()
 }
 
 /// The records of what is ours in a directory. Opening the state directory would make it.

@@ -111,7 +111,7 @@ impl Node {
 }
 
 fn in_force(facts: &RegistryFacts) -> InForce {
-    let RegistryFacts { registry: _, object, hash, error, mirrors } = facts;
+    let RegistryFacts { registry: _, object, hash, error, mirrors, notes: _ } = facts;
     let drained = mirrors.iter().filter(|mirror| mirror.state == MirrorUse::Drained);
     let drained: BTreeSet<String> = drained.map(|mirror| mirror.url.clone()).collect();
     InForce { object: object.clone(), hash: hash.clone(), error: error.clone(), drained }
@@ -185,7 +185,7 @@ pub(super) fn stand_by(
             let health = health.mirror(&entry.object, &mirror.url);
             (facts.state, facts.error) = in_use(&health, drained.contains(&mirror.display_url));
         }
-        applied.credentials_unusable.extend(files::credentials_not_forwarded(slice, entry, version, directory, health));
+        facts.notes = files::credentials_not_forwarded(slice, entry, version, directory, health);
         applied.registries.push(facts);
     }
     applied.conflicts = record.map(|record| record.surplus(slice, directory)).unwrap_or_default();

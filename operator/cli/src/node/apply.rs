@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     exit::Exit,
-    objects::{ObjectArgs, note},
+    objects::{ObjectArgs, note, note_about},
     output::Format,
 };
 
@@ -198,8 +198,10 @@ fn remarks(facts: &Facts, no_restart: bool) -> Vec<String> {
     if !is_in_place(&facts.verdict) {
         return Vec::new();
     }
-    let remarks = facts.conflicts.iter().chain(&facts.credentials_unusable);
-    let mut notes: Vec<String> = remarks.map(|remark| remark.trim_end_matches('.').to_owned()).collect();
+    let mut notes: Vec<String> = facts.conflicts.iter().map(|remark| remark.trim_end_matches('.').to_owned()).collect();
+    for registry in &facts.registries {
+        notes.extend(registry.notes.iter().map(|note| note_about(&registry.object, note)));
+    }
     if let Verdict::Shared(who) = &facts.verdict {
         notes.push(who.trim_end_matches('.').to_owned());
     }

@@ -85,15 +85,19 @@ impl Host {
 
     /// Runs `registry-mirror node VERB ARGUMENTS --host-root …`.
     pub fn node(&self, verb: &str, arguments: &[&str]) -> Said {
-        self.run(&[&["node", verb], arguments].concat())
+        self.on_host(&[&["node", verb], arguments].concat())
     }
 
     /// Runs `registry-mirror ARGUMENTS --host-root …`.
+    pub fn on_host(&self, arguments: &[&str]) -> Said {
+        let root = self.root.path().display().to_string();
+        self.run(&[arguments, &["--host-root", &root]].concat())
+    }
+
+    /// Runs `registry-mirror ARGUMENTS`.
     pub fn run(&self, arguments: &[&str]) -> Said {
         let output = Command::new(env!("CARGO_BIN_EXE_registry-mirror"))
             .args(arguments)
-            .arg("--host-root")
-            .arg(self.root.path())
             .env_remove("RUST_LOG")
             .output()
             .expect("starts");

@@ -119,6 +119,25 @@ fn old_releases_get_what_they_can_express_and_a_note_for_the_rest() {
     assert_eq!(wanted(&asked, V2_4, &[]).notes, []);
 }
 
+/// A note belongs to its mirror by its place, whatever the url looks like to people and to containerd.
+#[test]
+fn a_note_says_which_mirror_and_not_which_text() {
+    let slow = |url: &str, shown: &str| MirrorHost {
+        display_url: shown.to_owned(),
+        dial_timeout_ms: Some(3_000),
+        ..mirror(url)
+    };
+    let mirrors = vec![
+        mirror("https://m.example.com.cn"),
+        slow("https://m.example.com", "https://m.example.com:443"),
+        slow("https://harbor.example/v2/hub", "https://harbor.example/"),
+    ];
+    let notes = wanted(&entry("docker.io", mirrors, Upstream::Registry), V1_7, &[]).notes;
+    let about: Vec<_> = notes.iter().map(|note| (note.mirror, note.what.reason())).collect();
+    assert_eq!(about, [1, 2].map(|place| (Some(place), NoteReason::DialTimeoutIgnored)));
+    assert!(notes[0].to_string().contains(" https://m.example.com:443 "), "as the user wrote it: {}", notes[0]);
+}
+
 #[test]
 fn a_drained_mirror_is_left_out_while_another_way_is_left() {
     let two = vec![mirror("https://m1"), mirror("https://m2")];
@@ -136,7 +155,8 @@ fn a_drained_mirror_is_left_out_while_another_way_is_left() {
     );
     let none_left = wanted(&denied, V2_4, &["https://m1", "https://m2"]);
     assert_eq!(urls(&none_left), ["https://m1", "https://m2"]);
-    assert!(matches!(none_left.notes.as_slice(), [Note::NotDrained { .. }]), "{:?}", none_left.notes);
+    let stay: Vec<_> = none_left.notes.iter().map(|note| (note.mirror, note.what.reason())).collect();
+    assert_eq!(stay, [(Some(0), NoteReason::NotTakenOut), (Some(1), NoteReason::NotTakenOut)]);
 
     let default = entry("_default", two, Upstream::Registry);
     assert_eq!(urls(&wanted(&default, V2_4, &["https://m1", "https://m2"])), [""; 0]);

@@ -1,7 +1,8 @@
 //! What a given containerd can express of a hosts.toml.
 
+use std::fmt;
+
 use registry_mirror_crds::Capability;
-use thiserror::Error;
 
 use super::model::{Capabilities, Fields, Host, HostsToml};
 use crate::{bundle::Header, containerd::Version};
@@ -9,58 +10,58 @@ use crate::{bundle::Header, containerd::Version};
 /// Something that this containerd cannot express and that was left out of the file.
 ///
 /// What is left narrows what a host is asked for, or leaves the host out: it is never widened.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
-pub enum Omitted {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Omitted {
+    /// The host.
+    pub url: String,
+    /// What was left out.
+    pub what: Omission,
+    /// The daemon's release.
+    pub version: Version,
+}
+
+/// What was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Omission {
     /// `referrers` is unknown before 2.2 and would spoil the whole file.
-    #[error(
-        "{url} is not asked for referrers: containerd {version} does not know this capability, 2.2.0 is the first that \
-         does"
-    )]
-    Referrers {
-        /// The host.
-        url: String,
-        /// The daemon's release.
-        version: Version,
-    },
-    /// The host was for referrers alone.
-    #[error(
-        "{url} is left out: it is for referrers alone, and containerd {version} does not know this capability, 2.2.0 \
-         is the first that does"
-    )]
-    Host {
-        /// The host.
-        url: String,
-        /// The daemon's release.
-        version: Version,
-    },
+    Referrers,
+    /// The host, which was for referrers alone.
+    Host,
     /// `dial_timeout` is ignored before 2.0.7.
-    #[error(
-        "the dialTimeout of {url} has no effect: containerd {version} waits 30 seconds for a connection whatever the \
-         file says, 2.0.7 is the first that obeys"
-    )]
-    DialTimeout {
-        /// The host.
-        url: String,
-        /// The daemon's release.
-        version: Version,
-    },
+    DialTimeout,
     /// `dial_timeout` makes this release try HTTPS on a host that is meant for plain HTTP.
-    #[error(
-        "the dialTimeout of {url} is left out: with it containerd {version} would try HTTPS first on this plain http \
-         host; leave it out, or upgrade containerd to 2.1.9 or later"
-    )]
-    DialTimeoutOnHttp {
-        /// The host.
-        url: String,
-        /// The daemon's release.
-        version: Version,
-    },
+    DialTimeoutOnHttp,
     /// A second entry for the same url, which TOML does not allow.
-    #[error("{url} is listed twice: the first entry counts")]
-    Duplicate {
-        /// The host.
-        url: String,
-    },
+    Duplicate,
+}
+
+impl fmt::Display for Omitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, what, version } = self;
+        match what {
+            Omission::Referrers => write!(
+                f,
+                "{url} is not asked for referrers: containerd {version} does not know this capability, 2.2.0 is the \
+                 first that does"
+            ),
+            Omission::Host => write!(
+                f,
+                "{url} is left out: it is for referrers alone, and containerd {version} does not know this capability, \
+                 2.2.0 is the first that does"
+            ),
+            Omission::DialTimeout => write!(
+                f,
+                "the dialTimeout of {url} has no effect: containerd {version} waits 30 seconds for a connection \
+                 whatever the file says, 2.0.7 is the first that obeys"
+            ),
+            Omission::DialTimeoutOnHttp => write!(
+                f,
+                "the dialTimeout of {url} is left out: with it containerd {version} would try HTTPS first on this \
+                 plain http host; leave it out, or upgrade containerd to 2.1.9 or later"
+            ),
+            Omission::Duplicate => write!(f, "{url} is listed twice: the first entry counts"),
+        }
+    }
 }
 
 /// Whether a file without any `[host]` table is read. 1.5, 1.6 and 1.7 before 1.7.32 reject it.
@@ -86,7 +87,7 @@ pub fn fit(file: &HostsToml, version: Version) -> (HostsToml, Vec<Omitted>) {
     let mut kept: Vec<Host> = Vec::with_capacity(hosts.len().max(1));
     for host in hosts {
         if kept.iter().any(|earlier| earlier.url == host.url) {
-            omitted.push(Omitted::Duplicate { url: host.url.clone() });
+            omitted.push(Omitted { url: host.url.clone(), what: Omission::Duplicate, version });
             continue;
         }
         let (fitted, notes) = fit_host(host, version);
@@ -110,8 +111,8 @@ pub fn fit_host(host: &Host, version: Version) -> (Option<Host>, Vec<Omitted>) {
     if asked {
         return (Some(Host { url: url.clone(), fields }), omitted);
     }
-    omitted.retain(|note| !matches!(note, Omitted::Referrers { .. }));
-    omitted.push(Omitted::Host { url: url.clone(), version });
+    omitted.retain(|note| note.what != Omission::Referrers);
+    omitted.push(Omitted { url: url.clone(), what: Omission::Host, version });
     (None, omitted)
 }
 
@@ -126,9 +127,9 @@ fn fit_fields(url: &str, fields: &Fields, version: Version, omitted: &mut Vec<Om
     fitted.headers = merge_headers(&fields.headers);
     if fields.dial_timeout.is_some() {
         let note = if !version.knows_dial_timeout() {
-            Some(Omitted::DialTimeout { url: url.to_owned(), version })
+            Some(Omitted { url: url.to_owned(), what: Omission::DialTimeout, version })
         } else if tries_https_because_of_dial_timeout(version) && url.starts_with("http://") {
-            Some(Omitted::DialTimeoutOnHttp { url: url.to_owned(), version })
+            Some(Omitted { url: url.to_owned(), what: Omission::DialTimeoutOnHttp, version })
         } else {
             None
         };
@@ -141,7 +142,7 @@ fn fit_fields(url: &str, fields: &Fields, version: Version, omitted: &mut Vec<Om
     let Some(listed) = unknown.filter(|_| !version.knows_referrers()) else {
         return Fitted { fields: fitted, asked: true };
     };
-    omitted.push(Omitted::Referrers { url: url.to_owned(), version });
+    omitted.push(Omitted { url: url.to_owned(), what: Omission::Referrers, version });
     match Capabilities::only(listed.iter().copied().filter(|capability| *capability != Capability::Referrers)) {
         Some(capabilities) => Fitted { fields: Fields { capabilities, ..fitted }, asked: true },
         None => Fitted { fields: fitted, asked: false },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use registry_mirror_crds::{NodeMirrorStatus, condition, reason};
+use registry_mirror_crds::{MirrorUse, NodeMirrorStatus, NoteReason, condition, reason};
 
 use crate::node_failure::NodeFailure;
 
@@ -18,8 +18,6 @@ pub struct NodeReport {
     pub message: Box<str>,
     /// Each registry.
     pub registries: Arc<Vec<RegistryReport>>,
-    /// What the agent says of credentials that its containerd does not forward; empty where nothing.
-    pub credentials_unusable: Box<str>,
 }
 
 /// Where a node stands.
@@ -50,6 +48,8 @@ pub struct RegistryReport {
     pub error: Option<String>,
     /// Its mirrors.
     pub mirrors: Vec<MirrorReport>,
+    /// Whether its containerd does not forward some of the mirrors' credentials to a token server.
+    pub credentials_unusable: bool,
 }
 
 /// One mirror as one node sees it.
@@ -110,30 +110,28 @@ impl From<NodeMirrorStatus> for NodeReport {
             Some(ready) if readiness != Readiness::Ready => ready.message.as_str().into(),
             _ => Box::default(),
         };
-        let credentials_unusable = find(condition::CREDENTIALS_UNUSABLE)
-            .filter(|condition| condition.status == "True")
-            .map(|condition| condition.message.as_str().into())
-            .unwrap_or_default();
         let registries = status.registries.into_iter().map(RegistryReport::from).collect();
-        Self { readiness, message, registries: Arc::new(registries), credentials_unusable }
+        Self { readiness, message, registries: Arc::new(registries) }
     }
 }
 
 impl From<registry_mirror_crds::NodeRegistryStatus> for RegistryReport {
     fn from(status: registry_mirror_crds::NodeRegistryStatus) -> Self {
-        let registry_mirror_crds::NodeRegistryStatus { registry: _, object, hash, error, mirrors } = status;
-        Self { object, hash, error, mirrors: mirrors.into_iter().map(MirrorReport::from).collect() }
+        let registry_mirror_crds::NodeRegistryStatus { registry: _, object, hash, error, mirrors, notes } = status;
+        let credentials_unusable = notes.iter().any(|note| note.reason == NoteReason::CredentialsNotForwarded);
+        let mirrors = mirrors.into_iter().map(MirrorReport::from).collect();
+        Self { object, hash, error, mirrors, credentials_unusable }
     }
 }
 
 impl From<registry_mirror_crds::MirrorState> for MirrorReport {
     fn from(state: registry_mirror_crds::MirrorState) -> Self {
         let registry_mirror_crds::MirrorState { url, state, since: _, error } = state;
-        let health = match (state.as_str(), error) {
-            ("Active", None) => Health::Healthy,
+        let health = match (state, error) {
+            (MirrorUse::Active, None) => Health::Healthy,
             // left in place although dead, because every other way is dead too
-            ("Active", Some(_)) | ("Drained", _) => Health::Unhealthy,
-            _ => Health::NotProbed,
+            (MirrorUse::Active, Some(_)) | (MirrorUse::Drained, _) => Health::Unhealthy,
+            (MirrorUse::Unknown | MirrorUse::Unusable, _) => Health::NotProbed,
         };
         Self { url, health }
     }

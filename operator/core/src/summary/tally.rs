@@ -239,11 +239,7 @@ impl Tally {
             }
         }
         let has_credentials = entry.mirrors.iter().any(|mirror| mirror.has_credentials);
-        // The agent's sentences name the objects that they are about.
-        if has_credentials
-            && !report.credentials_unusable.is_empty()
-            && report.credentials_unusable.contains(&format!("RegistryMirror/{}: ", entry.object))
-        {
+        if has_credentials && registry.is_some_and(|registry| registry.credentials_unusable) {
             self.credentials_unusable.add(node.name);
         }
     }

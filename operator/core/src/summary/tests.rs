@@ -30,15 +30,15 @@ fn compiled(objects: &[RegistryMirror]) -> Compiled {
 
 fn report(entry: &Entry, readiness: Readiness, health: Health) -> NodeReport {
     let mirrors = entry.mirrors.iter().map(|m| MirrorReport { url: m.display_url.clone(), health }).collect();
-    let registry =
-        RegistryReport { object: entry.object.clone(), hash: entry.hash().as_str().to_owned(), error: None, mirrors };
+    let registry = RegistryReport {
+        object: entry.object.clone(),
+        hash: entry.hash().as_str().to_owned(),
+        error: None,
+        mirrors,
+        credentials_unusable: false,
+    };
     let message = if readiness == Readiness::Ready { "" } else { "The candidate was refused by containerd" };
-    NodeReport {
-        readiness,
-        message: message.into(),
-        registries: Arc::new(vec![registry]),
-        credentials_unusable: Box::default(),
-    }
+    NodeReport { readiness, message: message.into(), registries: Arc::new(vec![registry]) }
 }
 
 fn nodes<'a>(reports: &'a [(bool, Option<NodeReport>)], names: &'a [String]) -> Vec<Node<'a>> {
@@ -216,7 +216,9 @@ fn the_time_of_a_condition_stays_while_its_status_does() {
 #[test]
 fn an_agent_report_is_read_from_its_status() {
     let status = serde_json::json!({
-        "registries": [{"registry": "docker.io", "object": "hub", "hash": "h", "mirrors": [
+        "registries": [{"registry": "docker.io", "object": "hub", "hash": "h", "notes": [
+            {"mirror": "https://a", "reason": "DialTimeoutIgnored", "message": "The dialTimeout has no effect."},
+            {"mirror": "https://b", "reason": "CredentialsNotForwarded", "message": "They do not arrive."}], "mirrors": [
             {"url": "https://a", "state": "Active"}, {"url": "https://b", "state": "Active", "error": "timeout"},
             {"url": "https://c", "state": "Drained"}, {"url": "https://d", "state": "Unusable"}]}],
         "conditions": [{"type": "Ready", "status": "False", "reason": "FromTheFuture", "message": "Why.",
@@ -226,21 +228,32 @@ fn an_agent_report_is_read_from_its_status() {
     let report = NodeReport::from(status);
     assert_eq!((report.readiness, &*report.message), (Readiness::Failed(NodeFailure::Other), "Why."));
     let health: Vec<_> = report.registries[0].mirrors.iter().map(|mirror| mirror.health).collect();
-    assert_eq!(health, [Health::Healthy, Health::Unhealthy, Health::Unhealthy, Health::NotProbed]);
+    assert_eq!(
+        health,
+        [Health::Healthy, Health::Unhealthy, Health::Unhealthy, Health::NotProbed],
+        "a note is no fault"
+    );
+    assert!(report.registries[0].credentials_unusable);
 }
 
-/// `hub` is part of `docker-hub`: a sentence about the one is none about the other.
+/// `hub` is part of `docker-hub`: what is said of the one is said of its registry and of none other.
 #[test]
 fn nodes_where_credentials_do_not_arrive_are_named() {
     let mut compiled = compiled(&[object("hub", &["https://m"])]);
     compiled.bundle.entries[0].mirrors[0].has_credentials = true;
     let entry = &compiled.bundle.entries[0];
-    let says = |sentence: &str| {
-        let report = report(entry, Readiness::Ready, Health::Healthy);
-        (true, Some(NodeReport { credentials_unusable: sentence.into(), ..report }))
+    let says = |object: &str, unusable: bool| {
+        let mut report = report(entry, Readiness::Ready, Health::Healthy);
+        let of = |name: &str| RegistryReport {
+            object: name.to_owned(),
+            credentials_unusable: unusable && name == object,
+            ..report.registries[0].clone()
+        };
+        report.registries = Arc::new(vec![of("docker-hub"), of("hub")]);
+        (true, Some(report))
     };
-    let mut reports = vec![says("RegistryMirror/docker-hub: they do not arrive."), says("")];
-    reports.extend((2..6).map(|_| says("RegistryMirror/hub: they do not arrive.")));
+    let mut reports = vec![says("docker-hub", true), says("hub", false)];
+    reports.extend((2..6).map(|_| says("hub", true)));
     let names = names(reports.len());
     let (tallies, _) = tally(&compiled.bundle, &nodes(&reports, &names));
     assert_eq!(tallies[0].credentials_unusable.count, 4);

@@ -178,6 +178,7 @@ impl Host {
     ) -> Result<(), String> {
         let backups = state.path().join("backups");
         let backups = backups.display();
+        let mut told = BTreeSet::new();
         let grace = match self.depth {
             Depth::Safe => GRACE,
             Depth::Exact => SignedDuration::ZERO,
@@ -191,15 +192,14 @@ impl Host {
             let plan = plan(directory, &listing, &ownership, wanted, grace);
             restored.done.extend(steps(directory, &plan.ops).iter().map(Step::words));
             for Finding { path, what, .. } in &plan.findings {
-                if let What::NotRestored { backup } = what {
-                    push_new(
-                        &mut restored.stays,
-                        format!(
-                            "{} is no longer the file that the operator wrote and stays as it is; what stood there \
-                             before is {backups}/{backup}.json",
-                            path.display()
-                        ),
-                    );
+                if let What::NotRestored { backup } = what
+                    && told.insert(backup.clone())
+                {
+                    restored.stays.push(format!(
+                        "{} is no longer the file that the operator wrote and stays as it is; what stood there before is \
+                         {backups}/{backup}.json",
+                        path.display()
+                    ));
                 }
             }
             certs_d::apply(state, directory, &plan).map_err(|error| error.to_string())?;
@@ -211,7 +211,7 @@ impl Host {
         for superseded in &ownership.superseded {
             let path = directory.join(&superseded.directory).join(HOSTS_TOML);
             let id = &superseded.backup.id;
-            if !restored.stays.iter().any(|said| said.contains(id.as_str())) {
+            if told.insert(id.clone()) {
                 restored.stays.push(format!(
                     "an earlier {} is kept as {backups}/{id}.json, because somebody else had replaced it",
                     path.display()

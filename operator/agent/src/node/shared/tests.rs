@@ -59,9 +59,9 @@ fn what_is_in_force_is_reported_with_its_hash_and_nothing_else_is() {
 
 #[test]
 fn credentials_are_each_nodes_own_matter() {
-    assert!(applied(Some(&record(&[])), NEW).credentials_unusable.is_empty());
-    let said = applied(Some(&record(&[])), OLD).credentials_unusable;
-    assert!(said.len() == 1 && said[0].contains("containerd 1.6.20"), "{said:?}");
+    assert_eq!(applied(Some(&record(&[])), NEW).registries[0].notes, []);
+    let notes = &applied(Some(&record(&[])), OLD).registries[0].notes;
+    assert!(notes.len() == 1 && notes[0].to_string().contains("containerd 1.6.20"), "{notes:?}");
 }
 
 #[test]
