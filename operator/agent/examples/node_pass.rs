@@ -14,10 +14,7 @@ use registry_mirror_agent::{
     ClusterApproval, Facts, Leave, Metrics, Verdict,
     node::{Node, NodeSettings},
 };
-use registry_mirror_core::{
-    bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream},
-    node_failure::NodeFailure,
-};
+use registry_mirror_core::bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream};
 use registry_mirror_crds::Capability;
 use registry_mirror_host::restart::READY_LIMIT;
 
@@ -96,7 +93,7 @@ fn entry(text: &str) -> Result<Entry> {
 
 fn verdict(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Failed(failure, why) => format!("{}: {why}", NodeFailure::from(*failure).reason()),
+        Verdict::Failed(failure, why) => format!("{}: {why}", failure.reason()),
         other => format!("{other:?}"),
     }
 }

@@ -1,10 +1,10 @@
 //! What one pass over the node found and did, as plain values; [`crate::report`] turns it into NodeMirror status.
 
 use jiff::Timestamp;
+pub use registry_mirror_core::node_failure::NodeFailure;
 use registry_mirror_core::{
     budget::ChangeHash,
     desired::{Note, Shortfall},
-    node_failure::NodeFailure,
     plan::files::NewlyRead,
 };
 pub use registry_mirror_crds::MirrorUse;
@@ -119,57 +119,16 @@ pub enum Verdict {
     /// The node is as it was before.
     Restored(String),
     /// Somebody must act; why.
-    Failed(Failure, String),
-}
-
-/// What went wrong on a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// The restart failed and was undone.
-    Restart,
-    /// The restart was refused before anything was touched.
-    RestartRefused,
-    /// It cannot be done safely here.
-    Unsupported,
-    /// A restart is due and would bring somebody else's change into force.
-    ChangedSinceStart,
-    /// containerd's configuration cannot be read, by us or by its next start.
-    ConfigBroken,
-    /// A file could not be written.
-    Apply,
-    /// A file that another program changes again and again is away until it is put back.
-    Contested,
-    /// The host could not be read.
-    Observe,
-    /// The bundle cannot be used.
-    BundleUnknown,
-}
-
-impl Failure {
-    /// With the sentence that says more.
-    #[must_use]
-    pub fn because(self, why: impl Into<String>) -> Verdict {
-        Verdict::Failed(self, why.into())
-    }
-}
-
-impl From<Failure> for NodeFailure {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Restart => Self::Restart,
-            Failure::RestartRefused => Self::RestartRefused,
-            Failure::Unsupported => Self::Unsupported,
-            Failure::ChangedSinceStart => Self::ChangedSinceStart,
-            Failure::ConfigBroken => Self::ConfigBroken,
-            Failure::Apply => Self::Apply,
-            Failure::Contested => Self::Contested,
-            Failure::Observe => Self::Observe,
-            Failure::BundleUnknown => Self::BundleUnknown,
-        }
-    }
+    Failed(NodeFailure, String),
 }
 
 impl Verdict {
+    /// Something went wrong, with the sentence that says more.
+    #[must_use]
+    pub fn failed(failure: NodeFailure, why: impl Into<String>) -> Self {
+        Self::Failed(failure, why.into())
+    }
+
     /// Whether the node pulls as the bundle wants it.
     #[must_use]
     pub const fn is_ready(&self) -> bool {

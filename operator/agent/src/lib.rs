@@ -17,7 +17,8 @@ mod serve;
 pub use approval::{ClusterApproval, Leave};
 pub use config::AgentConfig;
 pub use facts::{
-    ContainerdFacts, DriftFacts, Effective, Facts, Failure, MirrorFacts, MirrorUse, PlanFacts, RegistryFacts, Verdict,
+    ContainerdFacts, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, NodeFailure, PlanFacts, RegistryFacts,
+    Verdict,
 };
 pub use health::HealthMap;
 pub use metrics::Metrics;

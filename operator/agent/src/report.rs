@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use registry_mirror_core::{desired::Note, node_failure::NodeFailure, plan::files::NewlyRead};
+use registry_mirror_core::{desired::Note, plan::files::NewlyRead};
 use registry_mirror_crds::{
     ContainerdStatus, DriftStatus, MirrorState, NewlyReadStatus, NodeMirrorStatus, NodeMirrorSummary,
     NodeRegistryStatus, NoteStatus, PlanStatus, ProvedRestart, condition, reason,
@@ -128,7 +128,7 @@ fn reason_of(verdict: &Verdict) -> &'static str {
         Verdict::RestartPending => reason::RESTART_PENDING,
         Verdict::DryRun => reason::DRY_RUN,
         Verdict::Restored(_) => reason::RESTORED,
-        Verdict::Failed(failure, _) => NodeFailure::from(*failure).reason(),
+        Verdict::Failed(failure, _) => failure.reason(),
     }
 }
 
@@ -319,7 +319,7 @@ mod tests {
     use registry_mirror_crds::PlanKind;
 
     use super::*;
-    use crate::facts::Failure;
+    use crate::facts::NodeFailure;
 
     fn facts(verdict: Verdict) -> Facts {
         Facts {
@@ -459,14 +459,14 @@ mod tests {
 
     #[test]
     fn a_message_of_any_length_fits_the_api() {
-        let long = status(&facts(Failure::Unsupported.because("é".repeat(40_000))), None, at(1));
+        let long = status(&facts(Verdict::failed(NodeFailure::Unsupported, "é".repeat(40_000))), None, at(1));
         assert!(long.conditions.iter().all(|condition| condition.message.len() <= MAX_MESSAGE));
     }
 
     /// Stamped with a later generation, an old failure looked like one of the approval that came with it.
     #[test]
     fn a_failure_carries_the_generation_that_its_pass_saw() {
-        let failed = Facts { generation: Some(3), ..facts(Failure::Restart.because("no")) };
+        let failed = Facts { generation: Some(3), ..facts(Verdict::failed(NodeFailure::Restart, "no")) };
         let said = status(&failed, None, at(1_000));
         assert!(said.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
         assert_eq!(said.observed_generation, Some(3));

@@ -13,7 +13,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use crate::{
     approval::{ClusterApproval, Leave},
     config::AgentConfig,
-    facts::{Effective, Facts, Failure, Verdict},
+    facts::{Effective, Facts, NodeFailure, Verdict},
     health::{self, HealthMap},
     inputs::{self, Inputs, Known, Names, WatchEnded},
     metrics::Metrics,
@@ -42,6 +42,8 @@ const HEARING: Duration = Duration::from_secs(10);
 struct Work {
     slice: Option<Bundle>,
     complaint: Option<String>,
+    /// The API server has answered for everything: only then something is said of the node.
+    all_heard: bool,
 }
 
 /// Runs until `stop`, or until a part that the agent needs has ended.
@@ -56,11 +58,11 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
     let metrics = Arc::new(Metrics::new());
     let startup = Arc::new(Startup::default());
     let settings = NodeSettings { host_root, pod_uid: pod_uid.clone(), ready_limit };
-    let mut node = Node::open(settings)?;
+    let node = Node::open(settings)?;
 
     let mut watches = JoinSet::new();
     let names = Names { namespace, bundle: bundle_secret, node: node_name.clone() };
-    let mut inputs = inputs::start(&client, &names, &mut watches);
+    let inputs = inputs::start(&client, &names, &mut watches);
 
     let (facts, facts_out) = watch::channel(None);
     let mut parts: JoinSet<String> = JoinSet::new();
@@ -87,7 +89,7 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
     }
 
     let (slices, slices_out) = watch::channel(None);
-    let (health_out, mut mirrors) = watch::channel(Arc::new(HealthMap::under_way()));
+    let (health_out, mirrors) = watch::channel(Arc::new(HealthMap::under_way()));
     parts.spawn({
         let root = node.root().clone();
         async move {
@@ -98,47 +100,15 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
 
     let mut stop = std::pin::pin!(stop);
     let mut drift = node.watch_for_drift(look_interval);
+    let mut passes =
+        Passes { client, node_name, node, inputs, mirrors, slices, facts, metrics, startup, failing_since: None };
     let heard_by = Instant::now() + HEARING;
-    // Since when the host cannot be looked at.
-    let mut failing_since = None;
     loop {
-        // Before they are read: what comes between is heard in the next pass.
-        let heard = inputs.are_known();
-        let work = work(&mut inputs, &mut node, Instant::now() >= heard_by);
-        let awaits = work.is_none();
-        let mut again_in = None;
-        if let Some(Work { slice, complaint }) = work {
-            if let Some(slice) = &slice {
-                node.remember(slice);
-                tell(&slices, slice);
-            }
-            node.set_health(Arc::clone(&mirrors.borrow_and_update()));
-            let seen = match &*inputs.node_mirror.borrow_and_update() {
-                Known::Is(mirror) => Some(Arc::clone(mirror)),
-                Known::NotYet | Known::Absent | Known::Unusable(_) => None,
-            };
-            let generation = seen.as_ref().and_then(|mirror| mirror.metadata.generation);
-            let leave = Leave::Cluster(Box::new(ClusterApproval::new(client.clone(), node_name.clone(), seen)));
-            let started = Instant::now();
-            let found = match &slice {
-                Some(slice) => node.pass(slice, &leave, &metrics).await,
-                None => nothing_to_work_from(),
-            };
-            metrics.passes.inc();
-            let found = Facts { generation, ..with_complaint(found, complaint) };
-            let first_failure = *failing_since.get_or_insert(started);
-            let next = second_look::next(&found.verdict, started - first_failure);
-            if next.again_in.is_none() {
-                failing_since = None;
-            }
-            if next.is_said && heard {
-                publish(&facts, found, &metrics);
-            }
-            again_in = next.again_in;
-            metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
-            startup.set_done();
-        }
-
+        let (again_in, awaits) = match passes.work(Instant::now() >= heard_by) {
+            Some(work) => (passes.pass(work).await, false),
+            None => (None, true),
+        };
+        let Passes { node, inputs, mirrors, .. } = &mut passes;
         drift.set_directories(node.watched_directories());
         drift.look_by(node.look_again_at());
         tokio::select! {
@@ -168,44 +138,99 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
     }
 }
 
+/// What passes over the node are made with.
+struct Passes {
+    client: Client,
+    node_name: String,
+    node: Node,
+    inputs: Inputs,
+    mirrors: watch::Receiver<Arc<HealthMap>>,
+    slices: watch::Sender<Option<Arc<Bundle>>>,
+    facts: watch::Sender<Option<Facts>>,
+    metrics: Arc<Metrics>,
+    startup: Arc<Startup>,
+    /// Since when the host cannot be looked at.
+    failing_since: Option<Instant>,
+}
+
+impl Passes {
+    /// What to work from; `None` while the API server may still answer.
+    fn work(&mut self, has_waited: bool) -> Option<Work> {
+        // Before they are read: what comes between is heard in the next pass.
+        let all_heard = self.inputs.are_known();
+        let bundle = self.inputs.bundle.borrow_and_update().clone();
+        let labels = self.inputs.labels.borrow_and_update().clone();
+        let heard = match bundle.heard() {
+            Heard::Is(bundle) => Heard::Is(&**bundle),
+            Heard::NotYet => Heard::NotYet,
+            Heard::Nothing => Heard::Nothing,
+        };
+        let slice = match wish(heard, labels.heard(), has_waited) {
+            Wish::Wait => return None,
+            Wish::Slice(slice) => Some(slice),
+            Wish::Remembered { mode } => {
+                self.node.remembered().map(|kept| Bundle { mode: mode.unwrap_or(kept.mode), ..kept })
+            }
+        };
+        let complaint = match bundle {
+            Known::Unusable(why) => Some(why),
+            Known::NotYet | Known::Absent | Known::Is(_) => None,
+        };
+        Some(Work { slice, complaint, all_heard })
+    }
+
+    /// One pass. Says after what time the host is to be looked at again, where it could not be.
+    async fn pass(&mut self, Work { slice, complaint, all_heard }: Work) -> Option<Duration> {
+        if let Some(slice) = &slice {
+            self.node.remember(slice);
+            self.tell_probes(slice);
+        }
+        self.node.set_health(Arc::clone(&self.mirrors.borrow_and_update()));
+        let seen = match &*self.inputs.node_mirror.borrow_and_update() {
+            Known::Is(mirror) => Some(Arc::clone(mirror)),
+            Known::NotYet | Known::Absent | Known::Unusable(_) => None,
+        };
+        let generation = seen.as_ref().and_then(|mirror| mirror.metadata.generation);
+        let approval = ClusterApproval::new(self.client.clone(), self.node_name.clone(), seen);
+        let leave = Leave::Cluster(Box::new(approval));
+        let started = Instant::now();
+        let found = match &slice {
+            Some(slice) => self.node.pass(slice, &leave, &self.metrics).await,
+            None => nothing_to_work_from(),
+        };
+        self.metrics.passes.inc();
+        let found = Facts { generation, ..with_complaint(found, complaint) };
+        let first_failure = *self.failing_since.get_or_insert(started);
+        let second_look::Next { is_said, again_in } = second_look::next(&found.verdict, started - first_failure);
+        if again_in.is_none() {
+            self.failing_since = None;
+        }
+        if is_said && all_heard {
+            publish(&self.facts, found, &self.metrics);
+        }
+        self.metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+        self.startup.set_done();
+        again_in
+    }
+
+    /// Tells the mirrors' probes what the node works from, where that has changed.
+    fn tell_probes(&self, slice: &Bundle) {
+        self.slices.send_if_modified(|current| {
+            let changed = current.as_deref() != Some(slice);
+            if changed {
+                *current = Some(Arc::new(slice.clone()));
+            }
+            changed
+        });
+    }
+}
+
 /// Never, where there is no time.
 async fn after(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep(pause).await,
         None => std::future::pending().await,
     }
-}
-
-/// Tells the probes what the node works from, where that has changed.
-fn tell(slices: &watch::Sender<Option<Arc<Bundle>>>, slice: &Bundle) {
-    slices.send_if_modified(|current| {
-        let changed = current.as_deref() != Some(slice);
-        if changed {
-            *current = Some(Arc::new(slice.clone()));
-        }
-        changed
-    });
-}
-
-/// What to work from; `None` while the API server may still answer.
-fn work(inputs: &mut Inputs, node: &mut Node, has_waited: bool) -> Option<Work> {
-    let bundle = inputs.bundle.borrow_and_update().clone();
-    let labels = inputs.labels.borrow_and_update().clone();
-    let heard = match bundle.heard() {
-        Heard::Is(bundle) => Heard::Is(&**bundle),
-        Heard::NotYet => Heard::NotYet,
-        Heard::Nothing => Heard::Nothing,
-    };
-    let slice = match wish(heard, labels.heard(), has_waited) {
-        Wish::Wait => return None,
-        Wish::Slice(slice) => Some(slice),
-        Wish::Remembered { mode } => node.remembered().map(|kept| Bundle { mode: mode.unwrap_or(kept.mode), ..kept }),
-    };
-    let complaint = match bundle {
-        Known::Unusable(why) => Some(why),
-        Known::NotYet | Known::Absent | Known::Is(_) => None,
-    };
-    Some(Work { slice, complaint })
 }
 
 fn nothing_to_work_from() -> Facts {
@@ -215,7 +240,7 @@ fn nothing_to_work_from() -> Facts {
         bundle: None,
         containerd: None,
         plan: None,
-        verdict: Failure::BundleUnknown.because(why),
+        verdict: Verdict::failed(NodeFailure::BundleUnknown, why),
         effective: Effective::Unknown("nothing to ask for yet".to_owned()),
         registries: Vec::new(),
         conflicts: Vec::new(),
@@ -229,7 +254,7 @@ fn nothing_to_work_from() -> Facts {
 /// A bundle that cannot be used is what a person must know first, unless the node has a trouble of its own.
 fn with_complaint(mut facts: Facts, complaint: Option<String>) -> Facts {
     if let Some(why) = complaint.filter(|_| facts.verdict.is_ready()) {
-        facts.verdict = Failure::BundleUnknown.because(why);
+        facts.verdict = Verdict::failed(NodeFailure::BundleUnknown, why);
     }
     facts
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::facts::{Failure, Verdict};
+use crate::facts::{NodeFailure, Verdict};
 
 /// When it is looked at again, counted from the first failure.
 const LOOKS: [Duration; 6] = [
@@ -31,7 +31,7 @@ pub(crate) struct Next {
 /// What to do about an outcome when the host could not be looked at for so long; zero with the first failure.
 pub(crate) fn next(verdict: &Verdict, failing_for: Duration) -> Next {
     match verdict {
-        Verdict::Failed(Failure::Observe, _) => {
+        Verdict::Failed(NodeFailure::Observe, _) => {
             let look = LOOKS.into_iter().find(|look| *look > failing_for);
             let again_in = look.map_or(RARELY, |look| look.saturating_sub(failing_for));
             Next { is_said: failing_for >= SAID_AFTER, again_in: Some(again_in) }
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_host_that_cannot_be_looked_at_is_looked_at_three_times_before_it_is_said() {
-        let verdict = Failure::Observe.because("containerd does not answer");
+        let verdict = Verdict::failed(NodeFailure::Observe, "containerd does not answer");
         let mut failing_for = Duration::ZERO;
         let mut looks = Vec::new();
         for _ in 0..8 {
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn everything_else_is_said_at_once() {
-        for verdict in [Verdict::Ready, Verdict::RestartPending, Failure::Apply.because("no space")] {
+        for verdict in [Verdict::Ready, Verdict::RestartPending, Verdict::failed(NodeFailure::Apply, "no space")] {
             assert_eq!(next(&verdict, Duration::ZERO), Next { is_said: true, again_in: None });
         }
     }

@@ -60,7 +60,7 @@ pub use self::{
 };
 use crate::{
     approval::Leave,
-    facts::{DRIFT_KEPT, DriftFacts, Effective, Facts, Failure, PlanFacts, Verdict},
+    facts::{DRIFT_KEPT, DriftFacts, Effective, Facts, NodeFailure, PlanFacts, Verdict},
     health::HealthMap,
     metrics::Metrics,
 };
@@ -290,13 +290,13 @@ impl Node {
                     Ok(newly_read) => {
                         facts.plan = Some(PlanFacts { newly_read, ..look.plan_facts(RestartBy::Us, &proxy) });
                     }
-                    Err(error) => facts.verdict = Failure::Observe.because(error.to_string()),
+                    Err(error) => facts.verdict = Verdict::failed(NodeFailure::Observe, error.to_string()),
                 }
                 facts.proxy = proxy::facts(&proxy, slice.proxy.as_ref());
                 facts.effective = look.effective();
                 facts.registries = files::not_applied(slice, "mode is DryRun");
             }
-            Err(why) => facts.verdict = Failure::Observe.because(why),
+            Err(why) => facts.verdict = Verdict::failed(NodeFailure::Observe, why),
         }
     }
 
@@ -304,7 +304,7 @@ impl Node {
         let _lock = match self.lock().await {
             Ok(lock) => lock,
             Err(why) => {
-                facts.verdict = Failure::Apply.because(why);
+                facts.verdict = Verdict::failed(NodeFailure::Apply, why);
                 return;
             }
         };
@@ -313,7 +313,7 @@ impl Node {
         {
             // Whoever does not get as far as the files lets another node write them, where there is one.
             self.share = None;
-            facts.verdict = self.not_settled().because(why);
+            facts.verdict = Verdict::failed(self.not_settled(), why);
             return;
         }
         if self.look.is_none()
@@ -350,7 +350,7 @@ impl Node {
         let config_is_due = look.plan.needs_restart() && !slice.entries.is_empty();
         if let Some((failure, why)) = self.forbidden(look, config_is_due, restart_by) {
             facts.registries = files::not_applied(slice, &why);
-            facts.verdict = failure.because(why);
+            facts.verdict = Verdict::failed(failure, why);
             self.share = None;
             return;
         }
@@ -361,7 +361,7 @@ impl Node {
         let role = match self.role(&writer, &directory, version) {
             Ok(role) => role,
             Err(error) => {
-                facts.verdict = Failure::Apply.because(error.to_string());
+                facts.verdict = Verdict::failed(NodeFailure::Apply, error.to_string());
                 facts.registries = files::not_applied(slice, "who writes the directory could not be found out");
                 return;
             }
@@ -376,7 +376,7 @@ impl Node {
         let applied = match applied {
             Ok(applied) => applied,
             Err(error) => {
-                facts.verdict = Failure::Apply.because(error.to_string());
+                facts.verdict = Verdict::failed(NodeFailure::Apply, error.to_string());
                 facts.registries = files::not_applied(slice, "the records of earlier work could not be read");
                 return;
             }
@@ -392,13 +392,13 @@ impl Node {
         facts.conflicts = conflicts;
         let told = self.tell(&writer, &directory, &role, slice, &facts.registries).map_err(|error| error.to_string());
         if let Some(error) = error.or(told.err()) {
-            facts.verdict = Failure::Apply.because(error);
+            facts.verdict = Verdict::failed(NodeFailure::Apply, error);
             return;
         }
         match self.keep_drop_in(&writer, &proxy).await {
             Ok(quarrel) => facts.conflicts.extend(quarrel),
             Err(why) => {
-                facts.verdict = Failure::Apply.because(why);
+                facts.verdict = Verdict::failed(NodeFailure::Apply, why);
                 return;
             }
         }
@@ -407,7 +407,7 @@ impl Node {
             self.restart_if_allowed(&writer, &due, leave, metrics, facts).await;
         }
         if facts.verdict == Verdict::Ready && !away.is_empty() {
-            facts.verdict = Failure::Contested.because(away.join("; "));
+            facts.verdict = Verdict::failed(NodeFailure::Contested, away.join("; "));
         }
         self.forget_failure_once_in_force(facts);
         if let (Verdict::Ready, Role::StandBy(record)) = (&facts.verdict, &role) {
@@ -416,17 +416,17 @@ impl Node {
     }
 
     /// Why nothing may be done to this host.
-    fn forbidden(&self, look: &Look, config_is_due: bool, restart_by: RestartBy) -> Option<(Failure, String)> {
+    fn forbidden(&self, look: &Look, config_is_due: bool, restart_by: RestartBy) -> Option<(NodeFailure, String)> {
         match (&look.plan, look.plan_for(restart_by)) {
             (ConfigPlan::Unsupported { reason }, _) => {
-                let failure = if look.config_readable { Failure::Unsupported } else { Failure::ConfigBroken };
+                let failure = if look.config_readable { NodeFailure::Unsupported } else { NodeFailure::ConfigBroken };
                 Some((failure, reason.clone()))
             }
-            (_, ConfigPlan::Unsupported { reason }) if config_is_due => Some((Failure::ChangedSinceStart, reason)),
+            (_, ConfigPlan::Unsupported { reason }) if config_is_due => Some((NodeFailure::ChangedSinceStart, reason)),
             (plan @ (ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } | ConfigPlan::Migrate { .. }), _) => {
                 match forbids_migration(&self.root, plan) {
-                    Ok(why) => why.map(|why| (Failure::Unsupported, why)),
-                    Err(error) => Some((Failure::Observe, error.to_string())),
+                    Ok(why) => why.map(|why| (NodeFailure::Unsupported, why)),
+                    Err(error) => Some((NodeFailure::Observe, error.to_string())),
                 }
             }
         }

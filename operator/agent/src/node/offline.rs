@@ -27,7 +27,7 @@ use super::{
     migrate::carried,
     place::{Daemon, place_edit, writer_for},
 };
-use crate::facts::{ContainerdFacts, Effective, Facts, Failure, Verdict};
+use crate::facts::{ContainerdFacts, Effective, Facts, NodeFailure, Verdict};
 
 /// Such a host, with the containerd that will run there.
 #[derive(Debug)]
@@ -92,14 +92,14 @@ impl Offline {
     }
 
     fn work(&self, slice: &Bundle, facts: &mut Facts) -> Result<(), Verdict> {
-        let failed = |error: String| Failure::Apply.because(error);
-        let (containerd, plan) = self.look().map_err(|why| Failure::Observe.because(why))?;
+        let failed = |error: String| Verdict::failed(NodeFailure::Apply, error);
+        let (containerd, plan) = self.look().map_err(|why| Verdict::failed(NodeFailure::Observe, why))?;
         let config_file = containerd.config_file.clone();
         facts.containerd = Some(containerd);
         facts.plan = Some(plan_facts(&plan, &ProxyPlan::Nothing { notes: Vec::new() }));
         if plan.directory().is_none() {
             facts.registries = files::not_applied(slice, plan.reason());
-            return Err(Failure::Unsupported.because(plan.reason().to_owned()));
+            return Err(Verdict::failed(NodeFailure::Unsupported, plan.reason().to_owned()));
         }
         let writer = writer_for(&self.root, Path::new(&config_file), &plan);
         let state = StateDir::open(&writer).map_err(|error| failed(error.to_string()))?;
@@ -119,7 +119,7 @@ impl Offline {
             facts.verdict = place_edit(&state, &plan, Daemon::NotRunning);
         }
         if facts.verdict == Verdict::Ready && !away.is_empty() {
-            facts.verdict = Failure::Contested.because(away.join("; "));
+            facts.verdict = Verdict::failed(NodeFailure::Contested, away.join("; "));
         }
         Ok(())
     }

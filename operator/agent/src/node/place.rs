@@ -15,7 +15,7 @@ use registry_mirror_host::{
 };
 
 use super::edits;
-use crate::facts::{Failure, Verdict};
+use crate::facts::{NodeFailure, Verdict};
 
 /// Whether a daemon runs that has not read what was put in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +35,13 @@ pub(super) fn place_edit(state: &StateDir, plan: &ConfigPlan, daemon: Daemon) ->
     match (placed, daemon) {
         (Ok(true), Daemon::Runs) => Verdict::RestartPending,
         (Ok(true), Daemon::NotRunning) => Verdict::Ready,
-        (Ok(false), _) => Failure::Apply.because(
+        (Ok(false), _) => Verdict::failed(
+            NodeFailure::Apply,
             "containerd's configuration was changed by somebody else at the same moment: nothing was done to it, run \
              this again"
                 .to_owned(),
         ),
-        (Err(error), _) => Failure::Apply.because(error.to_string()),
+        (Err(error), _) => Verdict::failed(NodeFailure::Apply, error.to_string()),
     }
 }
 

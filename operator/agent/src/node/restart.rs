@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     approval::Leave,
-    facts::{Effective, Facts, Failure, ProxyFacts, Verdict},
+    facts::{Effective, Facts, NodeFailure, ProxyFacts, Verdict},
     metrics::Metrics,
 };
 
@@ -51,8 +51,10 @@ impl Node {
     ) {
         let Some(look) = &self.look else { return };
         let Some(request) = request(look, due, self.ready_limit) else {
-            facts.verdict = Failure::Unsupported
-                .because("containerd must restart once, and no systemd unit runs it: restart it by hand".to_owned());
+            facts.verdict = Verdict::failed(
+                NodeFailure::Unsupported,
+                "containerd must restart once, and no systemd unit runs it: restart it by hand".to_owned(),
+            );
             return;
         };
         let failed = self
@@ -60,14 +62,14 @@ impl Node {
             .failed
             .filter(|failed| failed.plan.is_none() || failed.plan.as_deref() == Some(request.plan.as_str()));
         let waiting = match &failed {
-            Some(failed) => failure_by(failed.by).because(failed.why.clone()),
+            Some(failed) => Verdict::failed(failure_by(failed.by), failed.why.clone()),
             None => Verdict::RestartPending,
         };
         let (outcome, leave_given_at) = match leave {
             Leave::FilesOnly => {
                 facts.verdict = match StateDir::open(writer) {
                     Ok(state) => place::place_edit(&state, &look.plan, place::Daemon::Runs),
-                    Err(error) => Failure::Apply.because(error.to_string()),
+                    Err(error) => Verdict::failed(NodeFailure::Apply, error.to_string()),
                 };
                 self.look = None;
                 return;
@@ -92,7 +94,7 @@ impl Node {
             Ok(outcome) => self.conclude(&outcome, plan, due, leave_given_at, metrics, facts).await,
             Err(error) if journal::may_stand(&self.root) => {
                 self.unsettled = true;
-                facts.verdict = Failure::Restart.because(error.to_string());
+                facts.verdict = Verdict::failed(NodeFailure::Restart, error.to_string());
             }
             // Each effect stands in the journal before it begins, so without one there was none.
             Err(error) => {
@@ -166,10 +168,10 @@ impl Node {
                 Verdict::RestartPending
             }
             Outcome::NotApproved { .. } | Outcome::Abandoned => Verdict::RestartPending,
-            Outcome::Refused { why } => Failure::RestartRefused.because(why.clone()),
-            Outcome::NotEffective { why } => Failure::Restart.because(why.clone()),
+            Outcome::Refused { why } => Verdict::failed(NodeFailure::RestartRefused, why.clone()),
+            Outcome::NotEffective { why } => Verdict::failed(NodeFailure::Restart, why.clone()),
             Outcome::RolledBack { why, still_down, .. } => {
-                Failure::Restart.because(rolled_back(why, still_down.as_deref()))
+                Verdict::failed(NodeFailure::Restart, rolled_back(why, still_down.as_deref()))
             }
         };
     }
@@ -232,8 +234,8 @@ impl Node {
     /// it is over, for what it left behind may be why.
     pub(super) fn unobserved(&self, why: String) -> Verdict {
         match self.restarts().failed {
-            Some(failed) => Failure::Restart.because(format!("{}; now {why}", failed.why)),
-            None => Failure::Observe.because(why),
+            Some(failed) => Verdict::failed(NodeFailure::Restart, format!("{}; now {why}", failed.why)),
+            None => Verdict::failed(NodeFailure::Observe, why),
         }
     }
 
@@ -265,10 +267,10 @@ impl Node {
     }
 }
 
-const fn failure_by(by: FailedBy) -> Failure {
+const fn failure_by(by: FailedBy) -> NodeFailure {
     match by {
-        FailedBy::Restart => Failure::Restart,
-        FailedBy::Refusal => Failure::RestartRefused,
+        FailedBy::Restart => NodeFailure::Restart,
+        FailedBy::Refusal => NodeFailure::RestartRefused,
     }
 }
 

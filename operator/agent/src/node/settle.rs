@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use registry_mirror_host::{journal, restart::recover};
 
 use super::Node;
-use crate::{facts::Failure, metrics::Metrics};
+use crate::{facts::NodeFailure, metrics::Metrics};
 
 impl Node {
     /// Settles what was left unfinished. The caller holds the lock.
@@ -27,7 +27,7 @@ impl Node {
 
     /// What it means that it could not be settled. A host whose state cannot be read (a full or broken /var) and that
     /// has no journal is no restart that went wrong, and none of the other nodes' business.
-    pub(super) fn not_settled(&self) -> Failure {
-        if journal::may_stand(&self.root) { Failure::Restart } else { Failure::Apply }
+    pub(super) fn not_settled(&self) -> NodeFailure {
+        if journal::may_stand(&self.root) { NodeFailure::Restart } else { NodeFailure::Apply }
     }
 }

@@ -17,7 +17,7 @@ use registry_mirror_host::file_error::FileError;
 use self::host::{Host, still_shared};
 use super::{Asking, Node, edits::MOST_LENIENT};
 use crate::{
-    facts::{Facts, Failure, Verdict},
+    facts::{Facts, NodeFailure, Verdict},
     metrics::Metrics,
 };
 
@@ -110,7 +110,7 @@ impl Node {
                 }
                 Verdict::Restored(restored.sentence())
             }
-            Err(why) => Failure::Apply.because(why),
+            Err(why) => Verdict::failed(NodeFailure::Apply, why),
         };
     }
 }
