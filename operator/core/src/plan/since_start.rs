@@ -55,6 +55,12 @@ pub struct KnownContents {
 }
 
 impl KnownContents {
+    /// Whether it is about this start.
+    #[must_use]
+    pub fn is_of(&self, start: &Start) -> bool {
+        self.invocation == start.invocation
+    }
+
     /// The files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.keys().map(PathBuf::as_path)
@@ -85,7 +91,7 @@ pub enum Unread {
 /// before, of this start or of another.
 #[must_use]
 pub fn unread(files: &[StartFile], start: &Start, known: Option<&KnownContents>) -> (Vec<Unread>, KnownContents) {
-    let of_this_start = known.filter(|known| known.invocation == start.invocation);
+    let of_this_start = known.filter(|known| known.is_of(start));
     let mut known = of_this_start.map_or_else(
         || KnownContents { invocation: start.invocation.clone(), files: BTreeMap::new() },
         KnownContents::clone,

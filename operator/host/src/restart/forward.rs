@@ -45,6 +45,12 @@ impl Restarter<'_> {
     /// The end could not be reached; the journal stands and [`recover`](super::recover) goes on from there.
     pub async fn run(&self, request: &Request, approval: &impl Approval) -> Result<Outcome, RestartError> {
         let changes = self.changes(&request.change)?;
+        // Before the check, which would otherwise ask the binary of an earlier start.
+        match self.changed_since_start(request).await {
+            Ok(None) => {}
+            Ok(Some(file)) => return Ok(Outcome::Changed { file }),
+            Err(error) => return Ok(Outcome::Refused { why: error.to_string() }),
+        }
         match changes.is_empty() {
             false => self.replace(request, &changes, approval).await,
             true => self.restart_only(request, approval).await,
