@@ -123,11 +123,11 @@ fn a_failed_restart_is_told_while_containerd_cannot_be_looked_at() -> Result<()>
     node.write(DROP_IN, format!("[Service]\nExecStartPre=/bin/sh -c '{trap}'\nRestartSec=1h\n"))?;
     restart_by_hand(node)?;
     let said = pass(node)?;
-    ensure!(said.contains("verdict Restart: ") && said.contains("containerd does not work"), "{said}");
+    ensure!(said.contains("verdict RestartFailed: ") && said.contains("containerd does not work"), "{said}");
     ensure!(config(node)? == theirs, "the old file is not back");
     // Another process: the agent was restarted, or the node.
     let said = pass(node)?;
-    ensure!(said.contains("verdict Restart: ") && said.contains("; now "), "RestartFailed is hidden: {said}");
+    ensure!(said.contains("verdict RestartFailed: ") && said.contains("; now "), "RestartFailed is hidden: {said}");
     node.sh(&format!("rm -f {DROP_IN} /var/sprung; systemctl reset-failed containerd"))?;
     restart_by_hand(node)?;
     let said = pass(node)?;
@@ -135,6 +135,6 @@ fn a_failed_restart_is_told_while_containerd_cannot_be_looked_at() -> Result<()>
     // It is over, so that trouble of another kind is called by its name.
     node.sh("systemctl stop containerd")?;
     let said = pass(node)?;
-    ensure!(said.contains("verdict Observe: "), "{said}");
+    ensure!(said.contains("verdict ObserveFailed: "), "{said}");
     Ok(())
 }

@@ -240,7 +240,7 @@ fn of_two_containerds_the_right_one_is_meant() -> Result<()> {
 
     let before = config(node)?;
     let said = pass_with(node, "--pod-uid 00000000-0000-0000-0000-000000000000 docker.io=http://10.88.0.1:5000")?;
-    ensure!(said.contains("verdict Observe:") && said.contains("nothing is touched"), "{said}");
+    ensure!(said.contains("verdict ObserveFailed:") && said.contains("nothing is touched"), "{said}");
     ensure!(config(node)? == before && starts(node)? == 1);
 
     let said = pass(node)?;
