@@ -84,7 +84,9 @@ pub fn status(
             failed: tally.failed,
             summary: format!("{}/{matched}", tally.programmed),
         }),
+        // Nodes that are put back have none of them; a later install must not take them for something in force.
         mirrors: entry
+            .filter(|_| rollout.mode != Mode::Restore)
             .into_iter()
             .flat_map(|entry| entry.mirrors.iter().enumerate())
             .map(|(i, mirror)| {

@@ -23,7 +23,8 @@ pub enum PublishFailure {
     WouldVanish(BTreeSet<String>),
 }
 
-/// Whether a bundle in force had something of the object when this was said of it: every entry has a mirror.
+/// Whether a bundle in force had something of the object for nodes when this was said of it: every entry has a mirror.
+/// After an uninstall none has, so that a new install is a first one.
 #[must_use]
 pub const fn has_entry(status: &RegistryMirrorStatus) -> bool {
     !status.mirrors.is_empty()

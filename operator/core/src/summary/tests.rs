@@ -146,6 +146,25 @@ fn each_state_tells_what_to_do() {
     insta::assert_snapshot!(text);
 }
 
+/// An uninstall leaves the objects and their statuses; a new install is a first one, which nothing holds back.
+#[test]
+fn an_object_leaves_no_trace_of_being_in_force_where_nodes_are_put_back() {
+    let object = object("hub", &["https://a.example.com"]);
+    let compiled = compiled(std::slice::from_ref(&object));
+    let in_force = |mode| {
+        let known = Known {
+            object: &object,
+            verdict: &compiled.verdicts["hub"],
+            conflict: None,
+            entry: compiled.bundle.entries.first(),
+            tally: None,
+            unpublished: None,
+        };
+        has_entry(&status(known, None, &Rollout { mode, ..rollout() }, NOW))
+    };
+    assert_eq!([Mode::Enforce, Mode::DryRun, Mode::Restore].map(in_force), [true, true, false]);
+}
+
 #[test]
 fn a_refused_object_and_one_that_keeps_its_last_state_say_so() {
     let object = object("hub", &["https://u:p4ss@a.example.com"]);
