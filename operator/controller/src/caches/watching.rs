@@ -1,6 +1,6 @@
 //! One watch that fills one cache.
 
-use std::{collections::BTreeMap, fmt::Debug, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, future::ready, time::Duration};
 
 use futures::StreamExt;
 use kube::{
@@ -47,7 +47,10 @@ pub(super) async fn keep<K, V>(
     V: PartialEq,
 {
     let what = cache.name();
-    let stream = watcher(api, config).backoff(retry());
+    // The beginning of a list says nothing of the API server yet. Let through it would count as an answer, and a
+    // controller that starts while the API server is away would try without a pause that grows.
+    let stream = watcher(api, config).filter(|event| ready(!matches!(event, Ok(watcher::Event::Init))));
+    let stream = stream.backoff(retry());
     let mut stream = std::pin::pin!(stream);
     let mut failing = false;
     let mut listed = BTreeMap::new();
@@ -55,13 +58,15 @@ pub(super) async fn keep<K, V>(
     while let Some(event) = stream.next().await {
         let event = match event {
             Ok(event) => event,
-            Err(error) if failing => {
-                tracing::debug!(what, %error, "still cannot be watched");
-                continue;
-            }
             Err(error) => {
-                failing = true;
-                tracing::warn!(what, %error, "cannot be watched; what is known stays in force until they can");
+                // A list that was cut short begins anew.
+                listed.clear();
+                if failing {
+                    tracing::debug!(what, %error, "still cannot be watched");
+                } else {
+                    failing = true;
+                    tracing::warn!(what, %error, "cannot be watched; what is known stays in force until they can");
+                }
                 continue;
             }
         };
@@ -70,7 +75,7 @@ pub(super) async fn keep<K, V>(
             tracing::info!(what, "can be watched again");
         }
         match event {
-            watcher::Event::Init => listed = BTreeMap::new(),
+            watcher::Event::Init => {}
             watcher::Event::InitApply(object) => {
                 let name = object.name_any();
                 if let Some(value) = read(object) {
