@@ -14,7 +14,10 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use super::Restarter;
-use crate::proof::{ProofResult, WholePull, prove, pull_by_any_way, pull_through};
+use crate::{
+    fault,
+    proof::{ProofResult, WholePull, prove, pull_by_any_way, pull_through},
+};
 
 /// Between two tries to prove something.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -75,7 +78,10 @@ enum Found {
 impl Restarter<'_> {
     /// Whether containerd can pull now, before anything is changed.
     pub(super) async fn pulled_before(&self, certs_d: &Path) -> PulledBefore {
-        match pull_by_any_way(self.writer, certs_d, &self.cri).await {
+        fault::point("restart:pulls");
+        let pull = pull_by_any_way(self.writer, certs_d, &self.cri).await;
+        fault::point("restart:pulled");
+        match pull {
             WholePull::Works => PulledBefore::Yes,
             WholePull::Refused { cri_said } => {
                 tracing::info!("containerd cannot pull an image of our own before its restart: {cri_said}");

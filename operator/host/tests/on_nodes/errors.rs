@@ -10,9 +10,19 @@ fn up_to_the_first_rename(host: &Host, apply: &str) -> Result<Vec<(usize, String
     let log = host.sh("cat /var/effects")?;
     let mut lines = log.lines().skip_while(|line| *line != "restart:begin");
     let mut effects = Vec::new();
+    // A pull that cannot be made before the restart says nothing against it: what was possible is unknown then.
+    let mut pulls = false;
     for line in lines.by_ref() {
+        match line {
+            "restart:pulls" => pulls = true,
+            "restart:pulled" => pulls = false,
+            _ => {}
+        }
         let mut words = line.split_whitespace();
         let (Some("!"), Some(number), Some(kind)) = (words.next(), words.next(), words.next()) else { continue };
+        if pulls {
+            continue;
+        }
         effects.push((number.parse()?, kind.to_owned()));
         if kind == "rename" {
             return Ok(effects);
