@@ -141,7 +141,7 @@ crds: deps ## write crds/*.yaml from the types
 
 .PHONY: chart
 chart: crds ## copy the CRDs into the chart
-	@: "`helm show crds` puts nothing between them"
+	@# helm show crds puts nothing between them.
 	for crd in crds/*.yaml; do { echo ---; cat $$crd; } >charts/registry-mirror-operator/$$crd; done
 
 .PHONY: release

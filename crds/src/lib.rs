@@ -6,6 +6,7 @@
 // kube's `printcolumn` and `x_kube` stand on one item many times, with the same `type_`.
 #![allow(clippy::duplicated_attributes)]
 
+pub mod bounds;
 mod node_mirror;
 mod registry_mirror;
 mod rules;

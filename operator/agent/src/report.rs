@@ -6,16 +6,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_mirror_core::{desired::Note, plan::files::NewlyRead};
 use registry_mirror_crds::{
     ContainerdStatus, DriftStatus, MirrorState, NewlyReadStatus, NodeMirrorStatus, NodeMirrorSummary,
-    NodeRegistryStatus, NoteStatus, PlanStatus, ProvedRestart, condition, reason,
+    NodeRegistryStatus, NoteStatus, PlanStatus, ProvedRestart, bounds::bounded, condition, reason,
 };
 
 use crate::facts::{
     ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, ProxyFacts,
     RegistryFacts, Verdict,
 };
-
-/// The longest message that a condition may carry (Kubernetes API conventions), in bytes.
-const MAX_MESSAGE: usize = 32_768;
 
 /// So many files of others are named as newly read; the bound of the API.
 const NEWLY_READ_KEPT: usize = 32;
@@ -58,7 +55,7 @@ pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp
         Verdict::Ready => None,
         other => Some(reason_of(other).to_owned()),
     };
-    NodeMirrorStatus {
+    bounded(NodeMirrorStatus {
         observed_generation: *generation,
         bundle: bundle.clone(),
         containerd: containerd.as_ref().map(containerd_status),
@@ -71,7 +68,7 @@ pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp
         drift: drift_status(drift, previous),
         conditions: conditions.into_iter().map(|said| said.condition(old, *generation, now)).collect(),
         summary: Some(NodeMirrorSummary { mirrors: mirrors_in_use(registries), reason: summary_reason }),
-    }
+    })
 }
 
 /// A condition before it knows since when it holds.
@@ -97,7 +94,7 @@ impl Said {
             type_: kind.to_owned(),
             status: status.to_owned(),
             reason: reason.to_owned(),
-            message: truncated(sentence(message)),
+            message: sentence(message),
             observed_generation: generation,
             last_transition_time: since,
         }
@@ -108,15 +105,6 @@ impl Said {
 fn sentence(mut message: String) -> String {
     if message.ends_with(|last: char| last.is_alphanumeric() || matches!(last, '`' | ')' | '\'' | '"')) {
         message.push('.');
-    }
-    message
-}
-
-fn truncated(mut message: String) -> String {
-    if message.len() > MAX_MESSAGE {
-        let end = (0..=MAX_MESSAGE - 3).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
-        message.truncate(end);
-        message.push('…');
     }
     message
 }
@@ -460,7 +448,11 @@ mod tests {
     #[test]
     fn a_message_of_any_length_fits_the_api() {
         let long = status(&facts(Verdict::failed(NodeFailure::Unsupported, "é".repeat(40_000))), None, at(1));
-        assert!(long.conditions.iter().all(|condition| condition.message.len() <= MAX_MESSAGE));
+        assert!(
+            long.conditions
+                .iter()
+                .all(|condition| condition.message.len() <= registry_mirror_crds::bounds::LONGEST_MESSAGE)
+        );
     }
 
     /// Stamped with a later generation, an old failure looked like one of the approval that came with it.

@@ -14,7 +14,7 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use registry_mirror_core::summary::Status;
-use registry_mirror_crds::{DriftStatus, NodeMirror, RegistryMirror, condition, reason};
+use registry_mirror_crds::{DriftStatus, NodeMirror, RegistryMirror, bounds::shortened, condition, reason};
 use tokio::sync::mpsc;
 
 use crate::caches::{NodeMirrorRecord, SlimCondition};
@@ -223,18 +223,6 @@ pub(crate) async fn publish(client: Client, instance: String, mut queue: mpsc::R
         }
     }
     "publishing of Events"
-}
-
-/// Cut between two characters to so many bytes, the mark of the cut included.
-pub(crate) fn shortened(mut note: String, at_most: usize) -> String {
-    const CUT: char = '…';
-    if note.len() > at_most {
-        let end =
-            (0..=at_most.saturating_sub(CUT.len_utf8())).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
-        note.truncate(end);
-        note.push(CUT);
-    }
-    note
 }
 
 #[cfg(test)]

@@ -9,17 +9,13 @@ use registry_mirror_core::{
     node_failure::{Attempt, NodeFailure},
     summary::{NodeReport, RegistryReport},
 };
-use registry_mirror_crds::{DriftStatus, NodeMirror, NodeMirrorStatus, condition};
+use registry_mirror_crds::{DriftStatus, NodeMirror, NodeMirrorStatus, bounds::shortened, condition};
 
 use super::{
     Caches,
     watching::{Happened, keep},
 };
-use crate::{
-    contract::APPROVE_ANNOTATION,
-    events::{Events, shortened},
-    signals::Lane,
-};
+use crate::{contract::APPROVE_ANNOTATION, events::Events, signals::Lane};
 
 /// The longest name of a plan that an approval takes, as in the CRD.
 const LONGEST_HASH: usize = 128;

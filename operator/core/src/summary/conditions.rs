@@ -15,9 +15,6 @@ use crate::{
     compile::{Conflict, InForce, Verdict},
 };
 
-/// The longest message that a condition may carry (schema of metav1.Condition), in bytes to be on the safe side.
-const MAX_MESSAGE: usize = 32_000;
-
 /// True, False, Unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -74,12 +71,7 @@ impl Said {
     /// The condition; its time is that of the old one while the status is the same.
     #[must_use]
     pub fn condition(self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
-        let Self { kind, status, reason, mut message } = self;
-        if message.len() > MAX_MESSAGE {
-            let end = (0..=MAX_MESSAGE).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
-            message.truncate(end);
-            message.push('…');
-        }
+        let Self { kind, status, reason, message } = self;
         let since = old
             .iter()
             .find(|old| old.type_ == kind && old.status == status.name())

@@ -7,7 +7,7 @@ mod tally;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use registry_mirror_crds::{MirrorNodes, NodeSummary, RegistryMirror, RegistryMirrorStatus};
+use registry_mirror_crds::{MirrorNodes, NodeSummary, RegistryMirror, RegistryMirrorStatus, bounds::bounded};
 
 pub use conditions::{Said, Status};
 pub use publication::{PublishFailure, has_entry, unpublished};
@@ -58,7 +58,7 @@ pub fn status(
 ) -> RegistryMirrorStatus {
     let Known { object, verdict, conflict, entry, tally, unpublished } = known;
     if let Some(failure) = unpublished {
-        return publication::status(known, failure, previous, now);
+        return bounded(publication::status(known, failure, previous, now));
     }
     let none = Tally::default();
     let tally = tally.unwrap_or(&none);
@@ -73,7 +73,7 @@ pub fn status(
     let generation = verdict.of.generation;
     // Those that it loses to older objects are among them: `0/2` and not `0/0`.
     let matched = conflict.map_or(tally.matched, |conflict| conflict.matched);
-    RegistryMirrorStatus {
+    bounded(RegistryMirrorStatus {
         observed_generation: generation,
         reason: said.iter().find(|said| said.is_amiss()).map(|said| said.reason.to_owned()),
         conditions: said.into_iter().map(|said| said.condition(old, generation, now)).collect(),
@@ -95,7 +95,7 @@ pub fn status(
             })
             .collect(),
         mirror_summary: mirror_summary(object),
-    }
+    })
 }
 
 /// `https://first +2`.
