@@ -15,14 +15,18 @@ pub fn taken_out(cluster: &Cluster) -> Result<()> {
     cluster.bed().push("mirror", "library/patience", "1", &Image::filler("patience", 4))?;
     let dead = format!("http://{BLACKHOLE}:5000");
     cluster.apply(&RegistryMirror::new("docker-hub", "docker.io", &[&dead, MIRROR]))?;
+    // The file with the healthy mirror alone stands there from before, too: only what the node says of the dead one tells
+    // that it has been taken out, and not that the change is still on its way.
+    for node in cluster.nodes() {
+        let said =
+            cluster.condition(node.name(), "MirrorsHealthy", TAKEN_OUT, |condition| condition.status == "False")?;
+        ensure!(said.message.contains(&dead), "the condition does not name the mirror: {}", said.message);
+    }
     let took = cluster.files("docker.io", Some(&[MIRROR]), TAKEN_OUT)?;
     for node in cluster.nodes() {
         // containerd would wait 30 s for each request to the dead one.
         let pull = cluster.pull_anew(node, "docker.io/library/patience:1")?;
         ensure!(pull < Duration::from_secs(10), "a pull on {} took {pull:.1?} with a dead mirror", node.name());
-        let said =
-            cluster.condition(node.name(), "MirrorsHealthy", TAKEN_OUT, |condition| condition.status == "False")?;
-        ensure!(said.message.contains(&dead), "the condition does not name the mirror: {}", said.message);
         eprintln!("{}: a pull took {pull:.1?}", node.name());
     }
     eprintln!("the dead mirror was out after {took:.0?}");
