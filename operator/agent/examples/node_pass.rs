@@ -11,10 +11,11 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use kube::{Client, Config};
 use registry_mirror_agent::{
-    ClusterApproval, Facts, Leave, Metrics, Verdict,
+    ClusterApproval, Leave, Metrics,
     node::{Node, NodeSettings},
 };
 use registry_mirror_core::bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream};
+use registry_mirror_core::node_status::{Facts, Verdict};
 use registry_mirror_crds::Capability;
 use registry_mirror_host::restart::READY_LIMIT;
 

@@ -2,13 +2,11 @@
 
 mod approval;
 mod config;
-mod facts;
 mod health;
 mod inputs;
 mod metrics;
 pub mod node;
 pub mod probes;
-mod report;
 mod reporter;
 mod run;
 mod second_look;
@@ -16,10 +14,6 @@ mod serve;
 
 pub use approval::{ClusterApproval, Leave};
 pub use config::AgentConfig;
-pub use facts::{
-    ContainerdFacts, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, NodeFailure, PlanFacts, RegistryFacts,
-    Verdict,
-};
 pub use health::HealthMap;
 pub use metrics::Metrics;
 pub use run::{AgentError, run};

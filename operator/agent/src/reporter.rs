@@ -11,7 +11,8 @@ use registry_mirror_crds::{GROUP, NodeMirror, NodeMirrorStatus, VERSION};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::{facts::Facts, inputs::Known, report};
+use crate::inputs::Known;
+use registry_mirror_core::node_status::{self, Facts};
 
 /// The field manager of every status write of an agent.
 const FIELD_MANAGER: &str = "registry-mirror-agent";
@@ -37,7 +38,7 @@ pub async fn run(
         let mut failed = false;
         if let (Some(wanted), Known::Is(live)) = (wanted, live) {
             let previous = written.as_ref().or(live.status.as_ref());
-            let status = report::status(&wanted, previous, Timestamp::now());
+            let status = node_status::status(&wanted, previous, Timestamp::now());
             let differs = written.as_ref() != Some(&status) || live.status.is_none();
             if differs && live.status.as_ref() != Some(&status) {
                 match write(&api, &node, &status).await {

@@ -13,7 +13,6 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use crate::{
     approval::{ClusterApproval, Leave},
     config::AgentConfig,
-    facts::{Effective, Facts, NodeFailure, Verdict},
     health::{self, HealthMap},
     inputs::{self, Inputs, Known, Names, WatchEnded},
     metrics::Metrics,
@@ -22,6 +21,7 @@ use crate::{
     reporter, second_look,
     serve::serve,
 };
+use registry_mirror_core::node_status::{Effective, Facts, NodeFailure, Verdict};
 
 /// The agent cannot go on.
 #[derive(Debug, Error)]

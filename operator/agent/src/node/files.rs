@@ -30,10 +30,8 @@ use registry_mirror_crds::NoteReason;
 use registry_mirror_host::{certs_d, observe::claims::claims, root::HostRoot, state::StateDir};
 
 use super::migrate::Carried;
-use crate::{
-    facts::{MirrorFacts, MirrorUse, RegistryFacts},
-    health::{Credentials, HealthMap},
-};
+use crate::health::{Credentials, HealthMap};
+use registry_mirror_core::node_status::{MirrorFacts, MirrorUse, RegistryFacts};
 
 /// What is known of the ways to the mirrors.
 #[derive(Debug, Clone, Copy)]
@@ -427,28 +425,6 @@ fn notes_here(
         | Shortfall::NotDrained { .. } => Some(note.clone()),
     };
     notes.iter().filter_map(here).collect()
-}
-
-impl RegistryFacts {
-    /// Takes the notes, and what they say of the mirrors' use.
-    fn heed(&mut self, notes: Vec<Note>) {
-        for note in &notes {
-            let Some(mirror) = note.mirror.and_then(|place| self.mirrors.get_mut(place)) else { continue };
-            match note.what.reason() {
-                NoteReason::MirrorLeftOut => mirror.state = MirrorUse::Unusable,
-                // It does not answer, which stands beside it, and is asked all the same.
-                NoteReason::NotTakenOut => mirror.state = MirrorUse::Active,
-                NoteReason::ReferrersNotAsked
-                | NoteReason::DialTimeoutIgnored
-                | NoteReason::DialTimeoutLeftOut
-                | NoteReason::ListedTwice
-                | NoteReason::CredentialsNotForwarded
-                | NoteReason::NoMirrorLeft
-                | NoteReason::DefaultDirectoryUnknown => {}
-            }
-        }
-        self.notes = notes;
-    }
 }
 
 #[cfg(test)]

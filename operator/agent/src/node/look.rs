@@ -31,7 +31,7 @@ use registry_mirror_host::{
 };
 
 use super::{place::migrated_by, proofs::Proofs};
-use crate::facts::{ContainerdFacts, Effective, PlanFacts};
+use registry_mirror_core::node_status::{ContainerdFacts, Effective, PlanFacts};
 
 /// What a look found. It stays true until containerd restarts or a file changes.
 #[derive(Debug)]

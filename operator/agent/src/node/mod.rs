@@ -58,12 +58,8 @@ pub use self::{
     preview::{Preview, Step, What},
     restore::{Depth, Restored},
 };
-use crate::{
-    approval::Leave,
-    facts::{DRIFT_KEPT, DriftFacts, Effective, Facts, NodeFailure, PlanFacts, Verdict},
-    health::HealthMap,
-    metrics::Metrics,
-};
+use crate::{approval::Leave, health::HealthMap, metrics::Metrics};
+use registry_mirror_core::node_status::{DRIFT_KEPT, DriftFacts, Effective, Facts, NodeFailure, PlanFacts, Verdict};
 
 /// Which host.
 #[derive(Debug, Clone)]

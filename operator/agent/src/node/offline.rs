@@ -27,7 +27,7 @@ use super::{
     migrate::carried,
     place::{Daemon, place_edit, writer_for},
 };
-use crate::facts::{ContainerdFacts, Effective, Facts, NodeFailure, Verdict};
+use registry_mirror_core::node_status::{ContainerdFacts, Effective, Facts, NodeFailure, Verdict};
 
 /// Such a host, with the containerd that will run there.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use registry_mirror_host::{
 };
 
 use super::edits;
-use crate::facts::{NodeFailure, Verdict};
+use registry_mirror_core::node_status::{NodeFailure, Verdict};
 
 /// Whether a daemon runs that has not read what was put in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,7 +28,7 @@ use super::{
     migrate::carried,
     shared::{self, Role, forbids_migration, role_now, stand_by},
 };
-use crate::facts::{ContainerdFacts, RegistryFacts};
+use registry_mirror_core::node_status::{ContainerdFacts, RegistryFacts};
 
 /// What a pass would do.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use registry_mirror_host::{
 };
 
 use super::{Node, look::Look};
-use crate::facts::ProxyFacts;
+use registry_mirror_core::node_status::ProxyFacts;
 
 /// What this slice asks for here.
 ///

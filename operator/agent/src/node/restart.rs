@@ -23,11 +23,8 @@ use super::{
     look::{RestartBy, restart_reason},
     place, proxy,
 };
-use crate::{
-    approval::Leave,
-    facts::{Effective, Facts, NodeFailure, ProxyFacts, Verdict},
-    metrics::Metrics,
-};
+use crate::{approval::Leave, metrics::Metrics};
+use registry_mirror_core::node_status::{Effective, Facts, NodeFailure, ProxyFacts, Verdict};
 
 /// What a restart is to bring into force.
 pub(super) struct Due {

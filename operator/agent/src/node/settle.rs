@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use registry_mirror_host::{journal, restart::recover};
 
 use super::Node;
-use crate::{facts::NodeFailure, metrics::Metrics};
+use crate::metrics::Metrics;
+use registry_mirror_core::node_status::NodeFailure;
 
 impl Node {
     /// Settles what was left unfinished. The caller holds the lock.

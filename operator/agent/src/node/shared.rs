@@ -30,10 +30,8 @@ use super::{
     Node,
     files::{self, Applied, Way},
 };
-use crate::{
-    facts::{MirrorUse, RegistryFacts},
-    health::HealthMap,
-};
+use crate::health::HealthMap;
+use registry_mirror_core::node_status::{MirrorUse, RegistryFacts};
 
 /// Who writes the directory.
 #[derive(Debug)]

@@ -9,9 +9,10 @@ use std::{
 use anyhow::bail;
 use clap::Args;
 use registry_mirror_agent::{
-    Effective, Facts, Leave, Metrics, Verdict,
+    Leave, Metrics,
     node::{Preview, RestartBy},
 };
+use registry_mirror_core::node_status::{Effective, Facts, Verdict};
 use registry_mirror_core::{bundle::Bundle, plan::files::NewlyRead, registry::RegistryName};
 use serde::Serialize;
 

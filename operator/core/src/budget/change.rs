@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use registry_mirror_crds::{PlanChange, PlanKind};
 use serde::{Deserialize, Serialize};
 
@@ -91,4 +92,14 @@ mod tests {
         assert_ne!(Cohort::new("1.7.13", "kubeadm"), Cohort::new("1.6.20", "kubeadm"));
         assert_ne!(Cohort::new("1.7.13", "kubeadm"), Cohort::new("1.7.13", "k3s"));
     }
+}
+
+/// A restart that went well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvedRestart {
+    /// What it changed.
+    pub change: ChangeHash,
+    /// When.
+    pub at: Timestamp,
 }

@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use change::{ChangeHash, Cohort};
+pub use change::{ChangeHash, Cohort, ProvedRestart};
 pub use max_unavailable::{MaxUnavailable, MaxUnavailableError};
 
 /// A refused restart may be tried again after this time; doubled with each refusal, up to [`LONGEST_REST`].

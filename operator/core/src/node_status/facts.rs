@@ -1,14 +1,15 @@
-//! What one pass over the node found and did, as plain values; [`crate::report`] turns it into NodeMirror status.
+//! What one pass over the node found and did, as plain values; [`super::status`] turns it into NodeMirror status.
 
 use jiff::Timestamp;
-pub use registry_mirror_core::node_failure::NodeFailure;
-use registry_mirror_core::{
-    budget::ChangeHash,
+pub use registry_mirror_crds::MirrorUse;
+use registry_mirror_crds::NoteReason;
+
+pub use crate::node_failure::NodeFailure;
+use crate::{
+    budget::{ChangeHash, ProvedRestart},
     desired::{Note, Shortfall},
     plan::files::NewlyRead,
 };
-pub use registry_mirror_crds::MirrorUse;
-use registry_mirror_host::state::ProvedRestart;
 
 /// The outcome of one pass.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,6 +169,26 @@ impl RegistryFacts {
     /// What of its notes is to be said of credentials.
     pub fn credentials_unusable(&self) -> impl Iterator<Item = &Note> {
         self.notes.iter().filter(|note| matches!(note.what, Shortfall::CredentialsNotForwarded { .. }))
+    }
+
+    /// Takes the notes, and what they say of the mirrors' use.
+    pub fn heed(&mut self, notes: Vec<Note>) {
+        for note in &notes {
+            let Some(mirror) = note.mirror.and_then(|place| self.mirrors.get_mut(place)) else { continue };
+            match note.what.reason() {
+                NoteReason::MirrorLeftOut => mirror.state = MirrorUse::Unusable,
+                // It does not answer, which stands beside it, and is asked all the same.
+                NoteReason::NotTakenOut => mirror.state = MirrorUse::Active,
+                NoteReason::ReferrersNotAsked
+                | NoteReason::DialTimeoutIgnored
+                | NoteReason::DialTimeoutLeftOut
+                | NoteReason::ListedTwice
+                | NoteReason::CredentialsNotForwarded
+                | NoteReason::NoMirrorLeft
+                | NoteReason::DefaultDirectoryUnknown => {}
+            }
+        }
+        self.notes = notes;
     }
 }
 

@@ -3,16 +3,16 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use registry_mirror_core::{desired::Note, plan::files::NewlyRead};
 use registry_mirror_crds::{
     ContainerdStatus, DriftStatus, MirrorState, NewlyReadStatus, NodeMirrorStatus, NodeMirrorSummary,
     NodeRegistryStatus, NoteStatus, PlanStatus, ProvedRestart, bounds::bounded, condition, reason,
 };
 
-use crate::facts::{
+use super::facts::{
     ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, ProxyFacts,
     RegistryFacts, Verdict,
 };
+use crate::{desired::Note, plan::files::NewlyRead};
 
 /// So many files of others are named as newly read; the bound of the API.
 const NEWLY_READ_KEPT: usize = 32;
@@ -303,11 +303,11 @@ fn mirror_state(facts: &MirrorFacts, before: &[MirrorState], now: Timestamp) -> 
 
 #[cfg(test)]
 mod tests {
-    use registry_mirror_core::budget::ChangeHash;
+    use crate::budget::ChangeHash;
     use registry_mirror_crds::PlanKind;
 
+    use super::super::facts::NodeFailure;
     use super::*;
-    use crate::facts::NodeFailure;
 
     fn facts(verdict: Verdict) -> Facts {
         Facts {

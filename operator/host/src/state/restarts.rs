@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use registry_mirror_core::budget::ChangeHash;
+pub use registry_mirror_core::budget::ProvedRestart;
 use serde::{Deserialize, Serialize};
 
 use super::{Loaded, StateDir, load, save};
@@ -33,16 +34,6 @@ pub struct BegunRestart {
     pub plan: String,
     /// What it changes.
     pub change: ChangeHash,
-}
-
-/// A restart that went well.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ProvedRestart {
-    /// What it changed.
-    pub change: ChangeHash,
-    /// When.
-    pub at: Timestamp,
 }
 
 /// How a plan failed.

@@ -16,10 +16,8 @@ use registry_mirror_host::file_error::FileError;
 
 use self::host::{Host, still_shared};
 use super::{Asking, Node, edits::MOST_LENIENT};
-use crate::{
-    facts::{Facts, NodeFailure, Verdict},
-    metrics::Metrics,
-};
+use crate::metrics::Metrics;
+use registry_mirror_core::node_status::{Facts, NodeFailure, Verdict};
 
 /// How far a node is put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
