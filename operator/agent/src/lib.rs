@@ -14,6 +14,5 @@ mod serve;
 
 pub use approval::{ClusterApproval, Leave};
 pub use config::AgentConfig;
-pub use health::HealthMap;
 pub use metrics::Metrics;
 pub use run::{AgentError, run};

@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use kube::Client;
 use registry_mirror_core::{
     bundle::Bundle,
+    node_plan::MirrorHealth,
     slice::{Heard, Wish, wish},
 };
 use thiserror::Error;
@@ -13,7 +14,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use crate::{
     approval::{ClusterApproval, Leave},
     config::AgentConfig,
-    health::{self, HealthMap},
+    health,
     inputs::{self, Inputs, Known, Names, WatchEnded},
     metrics::Metrics,
     node::{Node, NodeError, NodeSettings},
@@ -89,7 +90,7 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
     }
 
     let (slices, slices_out) = watch::channel(None);
-    let (health_out, mirrors) = watch::channel(Arc::new(HealthMap::under_way()));
+    let (health_out, mirrors) = watch::channel(Arc::new(MirrorHealth::under_way()));
     parts.spawn({
         let root = node.root().clone();
         async move {
@@ -144,7 +145,7 @@ struct Passes {
     node_name: String,
     node: Node,
     inputs: Inputs,
-    mirrors: watch::Receiver<Arc<HealthMap>>,
+    mirrors: watch::Receiver<Arc<MirrorHealth>>,
     slices: watch::Sender<Option<Arc<Bundle>>>,
     facts: watch::Sender<Option<Facts>>,
     metrics: Arc<Metrics>,

@@ -17,6 +17,7 @@ pub mod import;
 pub mod lease;
 pub mod marker;
 pub mod node_failure;
+pub mod node_plan;
 pub mod node_status;
 pub mod observed;
 pub mod plan;

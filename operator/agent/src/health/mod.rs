@@ -11,8 +11,9 @@ use std::{
 
 use futures::{StreamExt, stream};
 use registry_mirror_core::{
-    bundle::{Bundle, Entry, MirrorHost, Mode},
+    bundle::{Bundle, Entry},
     health::{Health, Seen},
+    node_plan::{Destination, MirrorHealth, is_probed},
 };
 use registry_mirror_host::{
     probe::{HostTrust, Outcome, ask},
@@ -23,7 +24,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use target::{Target, Way};
+use target::Target;
 
 /// The longest that a probe waits. A registry that needs longer for its first byte makes every pull miserable.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -32,66 +33,6 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 /// Probes under way at a time.
 const CONCURRENCY: usize = 8;
 
-/// What is held of every way of the slice. The default is that of a slice whose ways nobody probes.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct HealthMap {
-    under_way: bool,
-    ways: BTreeMap<Way, Health>,
-    /// Whether the way sends its clients to a token server, by its last answer.
-    wants_token: BTreeMap<Way, bool>,
-}
-
-impl HealthMap {
-    /// Of ways that are probed, before the first answer.
-    #[must_use]
-    pub fn under_way() -> Self {
-        Self { under_way: true, ..Self::default() }
-    }
-
-    /// Whether the credentials of an entry's mirror are for a token server, where that is known or will never be.
-    #[must_use]
-    pub fn credentials(&self, slice: &Bundle, entry: &Entry, mirror: &MirrorHost) -> Credentials {
-        match self.wants_token.get(&Way::mirror(&entry.object, &mirror.url)) {
-            Some(true) => Credentials::ForTokenServer,
-            Some(false) => Credentials::Basic,
-            None if self.under_way && is_probed(slice, entry) => Credentials::NotKnownYet,
-            None => Credentials::NeverKnown,
-        }
-    }
-
-    /// One mirror's answer.
-    #[cfg(test)]
-    pub(crate) fn answered(object: &str, url: &str, wants_token: bool) -> Self {
-        let way = Way::mirror(object, url);
-        Self { under_way: true, ways: [(way.clone(), Health::Alive)].into(), wants_token: [(way, wants_token)].into() }
-    }
-
-    /// Of one mirror of an object.
-    #[must_use]
-    pub fn mirror(&self, object: &str, url: &str) -> Health {
-        self.ways.get(&Way::mirror(object, url)).cloned().unwrap_or_default()
-    }
-
-    /// Of an object's upstream; known only while one of its mirrors is in doubt.
-    #[must_use]
-    pub fn upstream(&self, object: &str) -> Health {
-        self.ways.get(&Way::upstream(object)).cloned().unwrap_or_default()
-    }
-}
-
-/// What a mirror does with credentials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Credentials {
-    /// It takes a token for them.
-    ForTokenServer,
-    /// It takes them as they are, or wants none.
-    Basic,
-    /// It has not answered so far.
-    NotKnownYet,
-    /// Nobody asks it.
-    NeverKnown,
-}
-
 /// When a way is to be probed next.
 struct Due {
     at: Instant,
@@ -99,15 +40,18 @@ struct Due {
 }
 
 /// Probes the slice's mirrors until nobody listens any more.
-pub async fn run(root: HostRoot, mut slices: watch::Receiver<Option<Arc<Bundle>>>, out: watch::Sender<Arc<HealthMap>>) {
-    let mut due: BTreeMap<Way, Due> = BTreeMap::new();
-    let mut health = HealthMap::under_way();
+pub async fn run(
+    root: HostRoot,
+    mut slices: watch::Receiver<Option<Arc<Bundle>>>,
+    out: watch::Sender<Arc<MirrorHealth>>,
+) {
+    let mut due: BTreeMap<Destination, Due> = BTreeMap::new();
+    let mut health = MirrorHealth::under_way();
     loop {
         let slice = slices.borrow_and_update().clone();
         let targets = slice.as_deref().map_or_else(BTreeMap::new, |slice| wanted(slice, &health));
         due.retain(|way, _| targets.contains_key(way));
-        health.ways.retain(|way, _| targets.contains_key(way));
-        health.wants_token.retain(|way, _| targets.contains_key(way));
+        health.retain(|way| targets.contains_key(way));
         let now = Instant::now();
         for (way, (interval, _)) in &targets {
             let entry = due.entry(way.clone()).or_insert(Due { at: now, interval: *interval });
@@ -115,7 +59,7 @@ pub async fn run(root: HostRoot, mut slices: watch::Receiver<Option<Arc<Bundle>>
                 *entry = Due { at: now, interval: *interval };
             }
         }
-        let ready: Vec<Way> = due.iter().filter(|(_, due)| due.at <= now).map(|(way, _)| way.clone()).collect();
+        let ready: Vec<Destination> = due.iter().filter(|(_, due)| due.at <= now).map(|(way, _)| way.clone()).collect();
         if ready.is_empty() {
             publish(&out, &health);
             let next = due.values().map(|due| due.at).min();
@@ -136,34 +80,30 @@ pub async fn run(root: HostRoot, mut slices: watch::Receiver<Option<Arc<Bundle>>
         };
         let trust = &trust;
         let probes = ready.into_iter().filter_map(|way| targets.get(&way).map(|(_, target)| (way, target.clone())));
-        let seen: Vec<(Way, Probed)> = stream::iter(probes)
+        let seen: Vec<(Destination, Probed)> = stream::iter(probes)
             .map(|(way, target)| async move { (way, probe(&target, trust).await) })
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
         for (way, Probed { seen, wants_token }) in seen {
-            if let Some(wants_token) = wants_token {
-                health.wants_token.insert(way.clone(), wants_token);
-            }
-            let after = health.ways.get(&way).cloned().unwrap_or_default().after(seen);
-            log_change(&way, health.ways.get(&way), &after);
+            let (before, after) = health.note(&way, seen, wants_token);
+            log_change(&way, &before, &after);
             if let Some(due) = due.get_mut(&way) {
                 let pause = if after.wants_confirmation() { CONFIRM_AFTER } else { jittered(due.interval) };
                 due.at = Instant::now() + pause;
             }
-            health.ways.insert(way, after);
         }
     }
 }
 
 /// Every way that is to be probed, with its interval.
-fn wanted(slice: &Bundle, health: &HealthMap) -> BTreeMap<Way, (Duration, Target)> {
+fn wanted(slice: &Bundle, health: &MirrorHealth) -> BTreeMap<Destination, (Duration, Target)> {
     let mut targets = BTreeMap::new();
     for entry in slice.entries.iter().filter(|entry| is_probed(slice, entry)) {
         let Some(seconds) = entry.health_interval_seconds else { continue };
         let interval = Duration::from_secs(seconds.into());
         for mirror in &entry.mirrors {
-            let way = Way::mirror(&entry.object, &mirror.url);
+            let way = Destination::mirror(&entry.object, &mirror.url);
             targets.insert(way, (interval, Target::mirror(mirror, &slice.blobs)));
         }
         // Every node asking the upstream twice a minute would be an attack on it; it matters only while a mirror is in
@@ -171,17 +111,13 @@ fn wanted(slice: &Bundle, health: &HealthMap) -> BTreeMap<Way, (Duration, Target
         if in_doubt(entry, health)
             && let Some(target) = Target::upstream(entry, &slice.blobs)
         {
-            targets.insert(Way::upstream(&entry.object), (interval, target));
+            targets.insert(Destination::upstream(&entry.object), (interval, target));
         }
     }
     targets
 }
 
-fn is_probed(slice: &Bundle, entry: &Entry) -> bool {
-    slice.mode == Mode::Enforce && !entry.suspend && entry.health_interval_seconds.is_some()
-}
-
-fn in_doubt(entry: &Entry, health: &HealthMap) -> bool {
+fn in_doubt(entry: &Entry, health: &MirrorHealth) -> bool {
     entry
         .mirrors
         .iter()
@@ -209,7 +145,7 @@ async fn probe(target: &Target, trust: &HostTrust) -> Probed {
     Probed { seen, wants_token }
 }
 
-fn publish(out: &watch::Sender<Arc<HealthMap>>, health: &HealthMap) {
+fn publish(out: &watch::Sender<Arc<MirrorHealth>>, health: &MirrorHealth) {
     out.send_if_modified(|current| {
         let changed = **current != *health;
         if changed {
@@ -219,10 +155,10 @@ fn publish(out: &watch::Sender<Arc<HealthMap>>, health: &HealthMap) {
     });
 }
 
-fn log_change(way: &Way, before: Option<&Health>, after: &Health) {
+fn log_change(way: &Destination, before: &Health, after: &Health) {
     match (before, after) {
-        (Some(Health::Dead(_)), Health::Alive) => tracing::info!("{way} answers again"),
-        (before, Health::Dead(why)) if !matches!(before, Some(Health::Dead(_))) => {
+        (Health::Dead(_), Health::Alive) => tracing::info!("{way} answers again"),
+        (before, Health::Dead(why)) if !matches!(before, Health::Dead(_)) => {
             tracing::warn!("{way} makes containerd wait ({why})");
         }
         _ => {}

@@ -1,6 +1,6 @@
 //! One way to a registry, and the question that shows whether it answers.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use registry_mirror_core::{
     bundle::{Blob, ClientCertificate, Entry, Header, MirrorHost, Tls, Upstream},
@@ -8,33 +8,6 @@ use registry_mirror_core::{
     sensitive::Sensitive,
 };
 use registry_mirror_host::probe::{ClientIdentity, HostTrust, Method, Question, TlsConfig, TlsSettings};
-
-/// Names a way: an object's mirror, or its upstream.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Way {
-    object: String,
-    /// `None` is the upstream.
-    mirror: Option<String>,
-}
-
-impl Way {
-    pub(super) fn mirror(object: &str, url: &str) -> Self {
-        Self { object: object.to_owned(), mirror: Some(url.to_owned()) }
-    }
-
-    pub(super) fn upstream(object: &str) -> Self {
-        Self { object: object.to_owned(), mirror: None }
-    }
-}
-
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.mirror {
-            Some(url) => write!(f, "mirror {url} of RegistryMirror/{}", self.object),
-            None => write!(f, "the upstream of RegistryMirror/{}", self.object),
-        }
-    }
-}
 
 /// How a way is asked.
 #[derive(Debug, Clone)]

@@ -10,7 +10,10 @@ use registry_mirror_core::{
     config_toml::{self, MigratedRegistry, Undo, UndoOutcome},
     containerd::Version,
     digest::Digest,
-    plan::rewrites::{self, OwnEdit},
+    plan::{
+        migrated::add_missing,
+        rewrites::{self, OwnEdit},
+    },
 };
 use registry_mirror_host::{
     file_error::FileError,
@@ -62,15 +65,6 @@ pub(super) fn note(
     });
     edits.push(edit);
     state.save_edits(&edits).map(drop)
-}
-
-/// Adds the old tables of registries that are not in the list yet.
-pub(super) fn add_missing(list: &mut Vec<MigratedRegistry>, more: &[MigratedRegistry]) {
-    for migrated in more {
-        if !list.iter().any(|known| known.registry == migrated.registry) {
-            list.push(migrated.clone());
-        }
-    }
 }
 
 /// Completes the record of an edit that was made with the copy of what stood there before.

@@ -3,12 +3,11 @@
 //! A pass is observe, plan, apply, prove. It never fails as a whole: what went wrong is part of the facts.
 
 mod edits;
-mod files;
-mod look;
-mod migrate;
+mod memory;
+mod observe;
 mod offline;
+mod pass;
 mod place;
-mod preview;
 mod proofs;
 mod proxy;
 mod restart;
@@ -25,10 +24,11 @@ use std::{
 
 use jiff::Timestamp;
 use registry_mirror_core::{
-    bundle::{Bundle, Mode},
+    bundle::Bundle,
     containerd::Version,
-    digest::Digest,
-    plan::{ConfigPlan, ProxyPlan, config::DEFAULT_DIRECTORY, rewrites::OwnEdit},
+    node_plan::MirrorHealth,
+    node_status::{DRIFT_KEPT, DriftFacts},
+    plan::{config::DEFAULT_DIRECTORY, rewrites::OwnEdit},
 };
 use registry_mirror_host::{
     file_error::FileError,
@@ -45,21 +45,14 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use self::{
-    files::{Applied, Target, Ways, apply_files},
-    look::{Asking, Look, look, turned_on},
-    migrate::{Carried, carried},
+    observe::{Asking, Look, look},
     proofs::Proofs,
-    restart::Due,
-    shared::{Role, forbids_migration, stand_by},
 };
 pub use self::{
-    look::{RestartBy, plan_facts},
     offline::Offline,
-    preview::{Preview, Step, What},
+    pass::HostPlan,
     restore::{Depth, Restored},
 };
-use crate::{approval::Leave, health::HealthMap, metrics::Metrics};
-use registry_mirror_core::node_status::{DRIFT_KEPT, DriftFacts, Effective, Facts, NodeFailure, PlanFacts, Verdict};
 
 /// Which host.
 #[derive(Debug, Clone)]
@@ -98,7 +91,7 @@ pub struct Node {
     /// Restarts that were begun and are not settled.
     unsettled: bool,
     /// The mirrors as this node sees them; nothing is known of them on the command line.
-    health: Arc<HealthMap>,
+    health: Arc<MirrorHealth>,
     /// Files of ours that others changed since this process has started, the last few.
     drift: Vec<DriftFacts>,
     /// The part in a directory that other nodes have too.
@@ -183,7 +176,7 @@ impl Node {
     }
 
     /// What the next pass shall know of the mirrors.
-    pub fn set_health(&mut self, health: Arc<HealthMap>) {
+    pub fn set_health(&mut self, health: Arc<MirrorHealth>) {
         self.health = health;
     }
 
@@ -205,245 +198,18 @@ impl Node {
         self.proofs.try_again_at(Instant::now())
     }
 
-    /// The slice that was last in force, from memory or from the host's disk.
-    pub fn remembered(&mut self) -> Option<Bundle> {
-        if self.slice.is_none() && matches!(self.root.stat(Path::new(STATE_DIR)), Ok(Some(_))) {
-            match self.state().and_then(|state| state.slice::<Bundle>()) {
-                Ok(loaded) => {
-                    if let Some(warning) = loaded.warning {
-                        tracing::warn!("{warning}");
-                    }
-                    self.slice = loaded.value;
-                }
-                Err(error) => tracing::warn!("the last state could not be read: {error}"),
-            }
-        }
-        self.slice.clone()
-    }
-
-    /// Keeps a slice on the host's disk, for the time when the API server is away.
-    ///
-    /// A dry run writes nothing on a host where nothing was ever in force. Where something is remembered, it is
-    /// remembered that a dry run was asked for: otherwise an agent that starts while the API server is away would work
-    /// as before. That is one write in the operator's own directory. A node that is put back forgets all.
-    pub fn remember(&mut self, slice: &Bundle) {
-        let kept = match slice.mode {
-            Mode::Enforce => slice.clone(),
-            Mode::DryRun => match self.remembered() {
-                Some(remembered) => Bundle { mode: Mode::DryRun, ..remembered },
-                None => return,
-            },
-            Mode::Restore => return,
-        };
-        if self.slice.as_ref() == Some(&kept) {
-            return;
-        }
-        match self.state().and_then(|state| state.save_slice(&kept)) {
-            Ok(_) => self.slice = Some(kept),
-            Err(error) => tracing::warn!("the state could not be kept for a time without the API server: {error}"),
-        }
-    }
-
     fn state(&self) -> Result<StateDir, FileError> {
         StateDir::open(&HostWriter::new(self.root.clone(), WriteScope::state_only()))
     }
 
-    /// One pass with this slice.
-    pub async fn pass(&mut self, slice: &Bundle, leave: &Leave, metrics: &Metrics) -> Facts {
-        self.next_look = None;
-        let mut facts = Facts {
-            generation: None,
-            bundle: Some(hash(slice)),
-            containerd: None,
-            plan: None,
-            verdict: Verdict::Ready,
-            effective: Effective::Unknown("Not asked yet.".to_owned()),
-            registries: Vec::new(),
-            conflicts: Vec::new(),
-            proxy: None,
-            drift: Vec::new(),
-            restarts: 0,
-            proved_restart: None,
-        };
-        match slice.mode {
-            Mode::DryRun => self.dry_run(slice, &mut facts).await,
-            Mode::Enforce => self.enforce(slice, leave, metrics, &mut facts).await,
-            Mode::Restore => self.restore_pass(metrics, &mut facts).await,
-        }
-        facts
-    }
-
-    async fn dry_run(&mut self, slice: &Bundle, facts: &mut Facts) {
-        facts.verdict = Verdict::DryRun;
-        let root = self.root.clone();
-        self.look = None;
-        self.share = None;
-        match self.look_now(Asking::Forbidden).await {
-            Ok(look) => {
-                facts.containerd = Some(look.containerd.clone());
-                let proxy = proxy::plan(look, slice);
-                match turned_on(&root, &look.plan, look.version, Some(slice)) {
-                    Ok(newly_read) => {
-                        facts.plan = Some(PlanFacts { newly_read, ..look.plan_facts(RestartBy::Us, &proxy) });
-                    }
-                    Err(error) => facts.verdict = Verdict::failed(NodeFailure::Observe, error.to_string()),
-                }
-                facts.proxy = proxy::facts(&proxy, slice.proxy.as_ref());
-                facts.effective = look.effective();
-                facts.registries = files::not_applied(slice, "mode is DryRun");
-            }
-            Err(why) => facts.verdict = Verdict::failed(NodeFailure::Observe, why),
-        }
-    }
-
-    async fn enforce(&mut self, slice: &Bundle, leave: &Leave, metrics: &Metrics, facts: &mut Facts) {
-        let _lock = match self.lock().await {
-            Ok(lock) => lock,
-            Err(why) => {
-                facts.verdict = Verdict::failed(NodeFailure::Apply, why);
-                return;
-            }
-        };
-        if self.unsettled
-            && let Err(why) = self.settle(metrics).await
-        {
-            // Whoever does not get as far as the files lets another node write them, where there is one.
-            self.share = None;
-            facts.verdict = Verdict::failed(self.not_settled(), why);
-            return;
-        }
-        if self.look.is_none()
-            && let Err(why) = self.look_now(Asking::Allowed).await
-        {
-            self.share = None;
-            facts.verdict = self.unobserved(why);
-            facts.registries = files::not_applied(slice, "containerd could not be looked at");
-            return;
-        }
-        let rewritten = self.mend(slice).await;
-        self.apply(slice, leave, metrics, facts).await;
-        facts.conflicts.extend(rewritten);
-        facts.drift.clone_from(&self.drift);
-        let restarts = self.restarts();
-        (facts.restarts, facts.proved_restart) = (restarts.made, restarts.proved);
-    }
-
-    /// With a look at hand: files, then the one restart where it is due.
-    async fn apply(&mut self, slice: &Bundle, leave: &Leave, metrics: &Metrics, facts: &mut Facts) {
-        let Some(look) = &self.look else { return };
-        // A person at the host asks for mirrors; the proxy is the cluster's.
-        let proxy = match leave {
-            Leave::Cluster(_) => proxy::plan(look, slice),
-            Leave::Person | Leave::FilesOnly => ProxyPlan::Nothing { notes: Vec::new() },
-        };
-        facts.containerd = Some(look.containerd.clone());
-        let restart_by = restart_by(leave);
-        // A directory that cannot be read is told where it is written.
-        let newly_read = turned_on(&self.root, &look.plan, look.version, Some(slice)).unwrap_or_default();
-        facts.plan = Some(PlanFacts { newly_read, ..look.plan_facts(restart_by, &proxy) });
-        facts.proxy = proxy::facts(&proxy, slice.proxy.as_ref().filter(|_| matches!(leave, Leave::Cluster(_))));
-        facts.effective = look.effective();
-        let config_is_due = look.plan.needs_restart() && !slice.entries.is_empty();
-        if let Some((failure, why)) = self.forbidden(look, config_is_due, restart_by) {
-            facts.registries = files::not_applied(slice, &why);
-            facts.verdict = Verdict::failed(failure, why);
-            self.share = None;
-            return;
-        }
-        let version = look.version;
-        let (config_file, directory) = self.places();
-        let writer = place::writer_for(&self.root, &config_file, &look.plan);
-        let environment = look.proxy.running.clone().unwrap_or_default();
-        let role = match self.role(&writer, &directory, version) {
-            Ok(role) => role,
-            Err(error) => {
-                facts.verdict = Verdict::failed(NodeFailure::Apply, error.to_string());
-                facts.registries = files::not_applied(slice, "who writes the directory could not be found out");
-                return;
-            }
-        };
-        let applied = match &role {
-            Role::StandBy(record) => Ok(stand_by(slice, record.as_ref(), version, &directory, &self.health)),
-            Role::Alone | Role::Writer(_) => {
-                let ways = Ways { health: &self.health, environment: &environment };
-                self.write_files(&writer, slice, &directory, version, &role, &ways)
-            }
-        };
-        let applied = match applied {
-            Ok(applied) => applied,
-            Err(error) => {
-                facts.verdict = Verdict::failed(NodeFailure::Apply, error.to_string());
-                facts.registries = files::not_applied(slice, "the records of earlier work could not be read");
-                return;
-            }
-        };
-        let Applied { registries, conflicts, notes: _, drift, changes, error, away, next_look } = applied;
-        self.next_look = next_look;
-        for (path, what) in drift {
-            tracing::warn!("{what}");
-            self.note_drift(&path, what);
-        }
-        metrics.file_changes.inc_by(changes);
-        facts.registries = registries;
-        facts.conflicts = conflicts;
-        let told = self.tell(&writer, &directory, &role, slice, &facts.registries).map_err(|error| error.to_string());
-        if let Some(error) = error.or(told.err()) {
-            facts.verdict = Verdict::failed(NodeFailure::Apply, error);
-            return;
-        }
-        match self.keep_drop_in(&writer, &proxy).await {
-            Ok(quarrel) => facts.conflicts.extend(quarrel),
-            Err(why) => {
-                facts.verdict = Verdict::failed(NodeFailure::Apply, why);
-                return;
-            }
-        }
-        if config_is_due || proxy.needs_restart() {
-            let due = Due { config: config_is_due, proxy, wanted: slice.proxy.clone() };
-            self.restart_if_allowed(&writer, &due, leave, metrics, facts).await;
-        }
-        if facts.verdict == Verdict::Ready && !away.is_empty() {
-            facts.verdict = Verdict::failed(NodeFailure::Contested, away.join("; "));
-        }
-        self.forget_failure_once_in_force(facts);
-        if let (Verdict::Ready, Role::StandBy(record)) = (&facts.verdict, &role) {
-            facts.verdict = Verdict::Shared(shared::sentence(record.as_ref(), &directory));
-        }
-    }
-
-    /// Why nothing may be done to this host.
-    fn forbidden(&self, look: &Look, config_is_due: bool, restart_by: RestartBy) -> Option<(NodeFailure, String)> {
-        match (&look.plan, look.plan_for(restart_by)) {
-            (ConfigPlan::Unsupported { reason }, _) => {
-                let failure = if look.config_readable { NodeFailure::Unsupported } else { NodeFailure::ConfigBroken };
-                Some((failure, reason.clone()))
-            }
-            (_, ConfigPlan::Unsupported { reason }) if config_is_due => Some((NodeFailure::ChangedSinceStart, reason)),
-            (plan @ (ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } | ConfigPlan::Migrate { .. }), _) => {
-                match forbids_migration(&self.root, plan) {
-                    Ok(why) => why.map(|why| (NodeFailure::Unsupported, why)),
-                    Err(error) => Some((NodeFailure::Observe, error.to_string())),
-                }
-            }
-        }
-    }
-
-    fn write_files(
-        &self,
-        writer: &HostWriter,
-        slice: &Bundle,
-        directory: &Path,
-        own: Version,
-        role: &Role,
-        ways: &Ways<'_>,
-    ) -> Result<Applied, FileError> {
-        let (carried, roots) = match &self.look {
-            Some(look) => (carried(&self.root, &look.plan)?, role.roots(&look.plan)),
-            None => (Carried::default(), vec![directory.to_owned()]),
-        };
-        let records = role.records(writer, directory)?;
-        let target = Target { own, readers: role.readers(own), roots: &roots };
-        Ok(apply_files(&records, slice, target, ways, &carried))
+    /// The release of the containerd that runs here.
+    ///
+    /// # Errors
+    /// A sentence, where none answers or the host cannot be read.
+    pub async fn version(&mut self) -> Result<Version, String> {
+        let version = self.look_now(Asking::Forbidden).await?.version;
+        self.look_afresh();
+        Ok(version)
     }
 
     async fn look_now(&mut self, asking: Asking) -> Result<&Look, String> {
@@ -478,50 +244,5 @@ impl Node {
         self.drift.push(DriftFacts { path: path.display().to_string(), at, what });
         let surplus = self.drift.len().saturating_sub(DRIFT_KEPT);
         self.drift.drain(..surplus);
-    }
-}
-
-/// Who restarts containerd with this leave.
-const fn restart_by(leave: &Leave) -> RestartBy {
-    match leave {
-        Leave::FilesOnly => RestartBy::Others,
-        Leave::Person | Leave::Cluster(_) => RestartBy::Us,
-    }
-}
-
-/// Names a slice: the same hash says the same files.
-fn hash(slice: &Bundle) -> String {
-    serde_json::to_vec(slice).map_or_else(|_| String::new(), |json| Digest::of(&json).short().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use registry_mirror_core::bundle::SCHEMA;
-    use registry_mirror_host::restart::READY_LIMIT;
-
-    use super::*;
-
-    fn node(host: &Path) -> Node {
-        Node::open(NodeSettings { host_root: host.to_owned(), pod_uid: None, ready_limit: READY_LIMIT })
-            .expect("a host")
-    }
-
-    fn slice(mode: Mode) -> Bundle {
-        Bundle { schema: SCHEMA, mode, entries: Vec::new(), blobs: BTreeMap::new(), proxy: None }
-    }
-
-    #[test]
-    fn a_dry_run_writes_nothing_where_nothing_was_in_force_and_is_remembered_where_something_was() {
-        let host = tempfile::tempdir().expect("a directory");
-        let remembered = || node(host.path()).remembered().map(|kept| kept.mode);
-        node(host.path()).remember(&slice(Mode::DryRun));
-        assert_eq!(std::fs::read_dir(host.path()).expect("a list").count(), 0);
-
-        for mode in [Mode::Enforce, Mode::DryRun, Mode::Enforce] {
-            node(host.path()).remember(&slice(mode));
-            assert_eq!(remembered(), Some(mode), "by an agent that starts");
-        }
     }
 }

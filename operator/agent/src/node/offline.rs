@@ -6,14 +6,13 @@ use std::path::Path;
 use registry_mirror_core::{
     bundle::Bundle,
     containerd::Version,
-    observed::Observed,
-    plan::{ConfigPlan, ProxyPlan, plan_config, shared::Readers},
+    node_plan::{Asked, MirrorHealth, RestartBy, Role, plan_node},
+    node_status::{Facts, NodeFailure, Verdict},
 };
 use registry_mirror_host::{
     files::HostWriter,
     guard::Guard,
     lock::HostLock,
-    observe,
     restart::Arming,
     root::HostRoot,
     state::{STATE_DIR, StateDir},
@@ -22,12 +21,10 @@ use registry_mirror_host::{
 
 use super::{
     NodeError,
-    files::{self, Applied, Target, Ways, apply_files},
-    look::{plan_facts, today},
-    migrate::carried,
+    observe::{existing_records, look_offline, observe_node},
+    pass::{HostPlan, write_files},
     place::{Daemon, place_edit, writer_for},
 };
-use registry_mirror_core::node_status::{ContainerdFacts, Effective, Facts, NodeFailure, Verdict};
 
 /// Such a host, with the containerd that will run there.
 #[derive(Debug)]
@@ -45,83 +42,58 @@ impl Offline {
         Ok(Self { root: HostRoot::open(host_root)?, version })
     }
 
-    pub(super) fn root(&self) -> &HostRoot {
-        &self.root
-    }
-
-    pub(super) const fn version(&self) -> Version {
-        self.version
-    }
-
-    pub(super) fn look(&self) -> Result<(ContainerdFacts, ConfigPlan), String> {
-        let observed = observe::offline(&self.root, self.version, None).map_err(|error| error.to_string())?;
-        let plan = plan_config(&observed, &today());
-        let Observed { containerd, distribution, config_file, config, .. } = observed;
-        let facts = ContainerdFacts {
-            version: containerd.to_string(),
-            distribution: distribution.distribution.name().to_owned(),
-            evidence: distribution.evidence,
-            config_file: config_file.display().to_string(),
-            config_version: config.as_ref().ok().and_then(|config| config.analyze().declared_version),
-            directory: plan.directory().map(|directory| directory.display().to_string()),
-            started_at: None,
-        };
-        Ok((facts, plan))
+    /// What this bundle asks for here; without one, what containerd's configuration needs. Nothing is written.
+    ///
+    /// # Errors
+    /// A sentence, where the host cannot be read.
+    pub fn plan(&self, bundle: Option<&Bundle>) -> Result<HostPlan, String> {
+        let containerd = look_offline(&self.root, self.version).map_err(|error| error.to_string())?;
+        let role = Role::Alone;
+        let directory = containerd.directory().map(Path::to_owned);
+        let records = directory.map(|directory| existing_records(&self.root, &role, &directory)).transpose();
+        let observed = records
+            .and_then(|records| observe_node(&self.root, containerd, role, records.flatten().as_ref()))
+            .map_err(|error| error.to_string())?;
+        let asked = Asked { bundle, proxy: None, restart: RestartBy::Others };
+        let plan = plan_node(&observed, asked, &MirrorHealth::default());
+        Ok(HostPlan { containerd: observed.containerd, plan })
     }
 
     /// Writes the files and the edit. Nothing is started, and nothing outside the root is touched.
-    pub fn apply(&self, slice: &Bundle) -> Facts {
-        let mut facts = Facts {
-            generation: None,
-            bundle: None,
-            containerd: None,
-            plan: None,
-            verdict: Verdict::Ready,
-            effective: Effective::Unknown("No containerd runs here.".to_owned()),
-            registries: Vec::new(),
-            conflicts: Vec::new(),
-            proxy: None,
-            drift: Vec::new(),
-            restarts: 0,
-            proved_restart: None,
-        };
-        if let Err(verdict) = self.work(slice, &mut facts) {
-            facts.verdict = verdict;
-        }
+    pub fn apply(&self, bundle: &Bundle) -> Facts {
+        let mut facts = Facts::nothing_known("No containerd runs here.");
+        facts.verdict = self.work(bundle, &mut facts).unwrap_or_else(|verdict| verdict);
         facts
     }
 
-    fn work(&self, slice: &Bundle, facts: &mut Facts) -> Result<(), Verdict> {
+    fn work(&self, bundle: &Bundle, facts: &mut Facts) -> Result<Verdict, Verdict> {
         let failed = |error: String| Verdict::failed(NodeFailure::Apply, error);
-        let (containerd, plan) = self.look().map_err(|why| Verdict::failed(NodeFailure::Observe, why))?;
-        let config_file = containerd.config_file.clone();
-        facts.containerd = Some(containerd);
-        facts.plan = Some(plan_facts(&plan, &ProxyPlan::Nothing { notes: Vec::new() }));
-        if plan.directory().is_none() {
-            facts.registries = files::not_applied(slice, plan.reason());
-            return Err(Verdict::failed(NodeFailure::Unsupported, plan.reason().to_owned()));
-        }
-        let writer = writer_for(&self.root, Path::new(&config_file), &plan);
+        let planned = |facts: &mut Facts| {
+            let host = self.plan(Some(bundle)).map_err(|why| Verdict::failed(NodeFailure::Observe, why))?;
+            facts.describe(&host.containerd, &host.plan);
+            facts.registries.clone_from(&host.plan.registries);
+            match &host.plan.stop {
+                Some(stop) => Err(Verdict::failed(stop.failure, stop.why.clone())),
+                None => Ok(host),
+            }
+        };
+        // Nothing is written where nothing may be done, not even a lock.
+        let HostPlan { containerd, .. } = planned(facts)?;
+        let writer = writer_for(&self.root, &containerd.config_file, &containerd.plan);
         let state = StateDir::open(&writer).map_err(|error| failed(error.to_string()))?;
         let _lock = HostLock::acquire(&state, "node apply").map_err(|error| failed(error.to_string()))?;
         self.refuse_unsettled(&writer).map_err(failed)?;
-        let carried = carried(&self.root, &plan).map_err(|error| failed(error.to_string()))?;
-        let roots = plan.roots();
-        let target = Target { own: self.version, readers: Readers::only(self.version), roots: &roots };
-        let Applied { registries, conflicts, notes: _, changes: _, error, drift: _, away, next_look: _ } =
-            apply_files(&state, slice, target, &Ways::unknown(), &carried);
-        facts.registries = registries;
-        facts.conflicts = conflicts;
-        if let Some(error) = error {
-            return Err(failed(error));
+        let HostPlan { plan, .. } = planned(facts)?;
+        write_files(&state, &plan).map_err(|error| failed(error.to_string()))?;
+        facts.conflicts = plan.conflicts();
+        let mut verdict = Verdict::Ready;
+        if !bundle.entries.is_empty() {
+            verdict = place_edit(&state, &plan.config, Daemon::NotRunning);
         }
-        if !slice.entries.is_empty() {
-            facts.verdict = place_edit(&state, &plan, Daemon::NotRunning);
+        match (verdict, plan.away()) {
+            (Verdict::Ready, Some(away)) => Err(Verdict::failed(NodeFailure::Contested, away)),
+            (verdict, _) => Ok(verdict),
         }
-        if facts.verdict == Verdict::Ready && !away.is_empty() {
-            facts.verdict = Verdict::failed(NodeFailure::Contested, away.join("; "));
-        }
-        Ok(())
     }
 
     /// A guard that is armed would put the old configuration back at the next boot.

@@ -30,7 +30,7 @@ pub(super) enum Daemon {
 pub(super) fn place_edit(state: &StateDir, plan: &ConfigPlan, daemon: Daemon) -> Verdict {
     let placed = match plan.edit() {
         None => Ok(true),
-        Some(edit) => write(state, edit, migrated_by(plan)),
+        Some(edit) => write(state, edit, plan.migrated()),
     };
     match (placed, daemon) {
         (Ok(true), Daemon::Runs) => Verdict::RestartPending,
@@ -71,14 +71,6 @@ pub(super) fn writer_for(root: &HostRoot, config_file: &Path, plan: &ConfigPlan)
     };
     let scope = WriteScope::for_host(files, first);
     HostWriter::new(root.clone(), then.iter().fold(scope, |scope, root| scope.and(root)))
-}
-
-/// The old tables that a plan takes out of the file.
-pub(super) fn migrated_by(plan: &ConfigPlan) -> &[MigratedRegistry] {
-    match plan {
-        ConfigPlan::Migrate { registries, .. } => registries,
-        ConfigPlan::Adopt { .. } | ConfigPlan::Patch { .. } | ConfigPlan::Unsupported { .. } => &[],
-    }
 }
 
 /// A planned edit as the host crate takes it.

@@ -1,55 +1,19 @@
-//! containerd's forward proxy on this node: what is to be done about it, and the part of it that needs no restart.
+//! containerd's forward proxy on this node: the part of its plan that needs no restart.
 
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use registry_mirror_core::{
-    bundle::Bundle,
     digest::Digest,
-    plan::{ProxyPlan, plan_proxy, proxy::DropInChange, put_backs::PutBacks},
-    proxy::{ProxySettings, drop_in_path},
+    plan::{ProxyPlan, proxy::DropInChange, put_backs::PutBacks},
+    proxy::drop_in_path,
 };
 use registry_mirror_host::{
     files::HostWriter,
     restart::{DropIn, place_drop_in},
 };
 
-use super::{Node, look::Look};
-use registry_mirror_core::node_status::ProxyFacts;
-
-/// What this slice asks for here.
-///
-/// A node that no RegistryMirror is for is left alone, except that a proxy which is not asked for any more goes. It
-/// stays while the configuration waits for an edit that nobody asks for: no restart could be proved then.
-pub(super) fn plan(look: &Look, slice: &Bundle) -> ProxyPlan {
-    let is_left_alone = slice.entries.is_empty() && (slice.proxy.is_some() || look.plan.needs_restart());
-    match is_left_alone || look.plan.directory().is_none() {
-        true => ProxyPlan::Nothing { notes: Vec::new() },
-        false => safely(look, plan_proxy(&look.proxy, slice.proxy.as_ref())),
-    }
-}
-
-/// The plan, unless its restart would bring somebody else's change into force.
-pub(super) fn safely(look: &Look, plan: ProxyPlan) -> ProxyPlan {
-    match &look.held {
-        Some(held) => held.hold_back_proxy(plan),
-        None => plan,
-    }
-}
-
-/// For status.
-pub(super) fn facts(plan: &ProxyPlan, wanted: Option<&ProxySettings>) -> Option<ProxyFacts> {
-    match plan {
-        ProxyPlan::Unsupported { reason } => Some(ProxyFacts::Unsupported(reason.clone())),
-        ProxyPlan::HeldBack { reason } => Some(ProxyFacts::HeldBack(reason.clone())),
-        ProxyPlan::Change(DropInChange { restart: true, reason, .. }) | ProxyPlan::Restart { reason, .. } => {
-            Some(ProxyFacts::Waits(reason.clone()))
-        }
-        ProxyPlan::Nothing { notes } | ProxyPlan::Change(DropInChange { notes, .. }) => {
-            wanted.map(|_| ProxyFacts::InForce(notes.clone()))
-        }
-    }
-}
+use super::{Node, observe::Look};
 
 /// The directory of the drop-in, while there is one.
 pub(super) fn watched_directory(look: &Look) -> Option<PathBuf> {
@@ -112,7 +76,7 @@ impl Node {
         let placed = place_drop_in(writer, &self.systemd, &drop_in).await;
         // What was seen of it is out of date.
         if let Some(look) = &mut self.look {
-            look.proxy.drop_in.clone_from(after);
+            look.seen.proxy.drop_in.clone_from(after);
         }
         match placed {
             Ok(true) => {

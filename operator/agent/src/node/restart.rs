@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use registry_mirror_core::{
     budget::ChangeHash,
+    node_plan::plan_facts,
     plan::{
-        PlanHash, ProxyPlan, plan_proxy,
+        PlanHash, ProxyPlan,
         proxy::{DropInChange, restart_hash},
     },
-    proxy::ProxySettings,
 };
 use registry_mirror_host::{
     files::HostWriter,
@@ -18,11 +18,7 @@ use registry_mirror_host::{
     state::{BegunRestart, FailedBy, FailedPlan, ProvedRestart, Restarts, StateDir},
 };
 
-use super::{
-    Node, edits,
-    look::{RestartBy, restart_reason},
-    place, proxy,
-};
+use super::{Node, edits, observe::Look, place};
 use crate::{approval::Leave, metrics::Metrics};
 use registry_mirror_core::node_status::{Effective, Facts, NodeFailure, ProxyFacts, Verdict};
 
@@ -32,53 +28,37 @@ pub(super) struct Due {
     pub config: bool,
     /// The plan of the proxy.
     pub proxy: ProxyPlan,
-    /// What the cluster asks of the proxy.
-    pub wanted: Option<ProxySettings>,
 }
 
 impl Node {
-    /// Restarts containerd if the plan asks for it and there is leave.
+    /// Restarts containerd if there is leave.
     pub(super) async fn restart_if_allowed(
         &mut self,
         writer: &HostWriter,
         due: &Due,
         leave: &Leave,
         metrics: &Metrics,
-        facts: &mut Facts,
-    ) {
-        let Some(look) = &self.look else { return };
-        let Some(request) = request(look, due, self.ready_limit) else {
-            facts.verdict = Verdict::failed(
-                NodeFailure::Unsupported,
-                "containerd must restart once, and no systemd unit runs it: restart it by hand".to_owned(),
-            );
-            return;
+    ) -> Verdict {
+        let Some(request) = self.look.as_ref().and_then(|look| request(look, due, self.ready_limit)) else {
+            let why = "containerd must restart once, and no systemd unit runs it: restart it by hand";
+            return Verdict::failed(NodeFailure::Unsupported, why);
         };
         let failed = self
             .restarts()
             .failed
             .filter(|failed| failed.plan.is_none() || failed.plan.as_deref() == Some(request.plan.as_str()));
-        let waiting = match &failed {
-            Some(failed) => Verdict::failed(failure_by(failed.by), failed.why.clone()),
-            None => Verdict::RestartPending,
-        };
         let (outcome, leave_given_at) = match leave {
-            Leave::FilesOnly => {
-                facts.verdict = match StateDir::open(writer) {
-                    Ok(state) => place::place_edit(&state, &look.plan, place::Daemon::Runs),
-                    Err(error) => Verdict::failed(NodeFailure::Apply, error.to_string()),
-                };
-                self.look = None;
-                return;
-            }
+            Leave::FilesOnly => return self.place_files_only(writer),
             Leave::Person => {
                 (self.run_restart(writer, &request, due, &AlwaysApproved, metrics).await, Timestamp::now())
             }
             Leave::Cluster(cluster) => {
                 let used = failed.as_ref().map(|failed| failed.leave_given_at);
                 let Some(approval) = cluster.for_plan(&request.plan, used) else {
-                    facts.verdict = waiting;
-                    return;
+                    return match failed {
+                        Some(failed) => Verdict::failed(failure_by(failed.by), failed.why),
+                        None => Verdict::RestartPending,
+                    };
                 };
                 (self.run_restart(writer, &request, due, &approval, metrics).await, approval.given_at)
             }
@@ -88,16 +68,25 @@ impl Node {
         self.proofs.forget();
         let plan = Some(&request.plan);
         match outcome {
-            Ok(outcome) => self.conclude(&outcome, plan, due, leave_given_at, metrics, facts).await,
+            Ok(outcome) => self.conclude(&outcome, plan, leave_given_at, metrics),
             Err(error) if journal::may_stand(&self.root) => {
                 self.unsettled = true;
-                facts.verdict = Verdict::failed(NodeFailure::Restart, error.to_string());
+                Verdict::failed(NodeFailure::Restart, error.to_string())
             }
             // Each effect stands in the journal before it begins, so without one there was none.
             Err(error) => {
                 let outcome = Outcome::Refused { why: error.to_string() };
-                self.conclude(&outcome, plan, due, leave_given_at, metrics, facts).await;
+                self.conclude(&outcome, plan, leave_given_at, metrics)
             }
+        }
+    }
+
+    /// The files as they must stand before the next start, which somebody else makes.
+    fn place_files_only(&mut self, writer: &HostWriter) -> Verdict {
+        let Some(look) = self.look.take() else { return Verdict::RestartPending };
+        match StateDir::open(writer) {
+            Ok(state) => place::place_edit(&state, &look.plan, place::Daemon::Runs),
+            Err(error) => Verdict::failed(NodeFailure::Apply, error.to_string()),
         }
     }
 
@@ -110,7 +99,7 @@ impl Node {
         metrics: &Metrics,
     ) -> Result<Outcome, RestartError> {
         let Some(look) = &self.look else { return Ok(Outcome::Abandoned) };
-        let migrated = place::migrated_by(&look.plan);
+        let migrated = look.plan.migrated();
         if let Change { config: Some(replacement), .. } = &request.change
             && let Err(error) = self.state().and_then(|state| edits::note(&state, replacement, migrated))
         {
@@ -118,13 +107,14 @@ impl Node {
             return Ok(Outcome::Refused { why: error.to_string() });
         }
         let mut restarts = self.restarts();
-        let plan_facts = look.plan_facts(RestartBy::Us, &due.proxy);
-        restarts.begun = Some(BegunRestart { plan: request.plan.as_str().to_owned(), change: plan_facts.change });
+        let plan_facts = plan_facts(&look.plan, &due.proxy);
+        restarts.begun =
+            Some(BegunRestart { plan: request.plan.as_str().to_owned(), change: plan_facts.change.clone() });
         if let Err(error) = self.state().and_then(|state| state.save_restarts(&restarts)) {
             return Ok(Outcome::Refused { why: error.to_string() });
         }
         metrics.restarts.inc();
-        tracing::info!(plan = %request.plan, "restarting containerd: {}", restart_reason(&look.plan, &due.proxy));
+        tracing::info!(plan = %request.plan, "restarting containerd: {}", plan_facts.reason);
         let state = match StateDir::open(writer) {
             Ok(state) => state,
             Err(error) => return Ok(Outcome::Refused { why: error.to_string() }),
@@ -133,31 +123,18 @@ impl Node {
     }
 
     /// Writes down how a restart ended, and what that means for the node.
-    async fn conclude(
-        &mut self,
+    fn conclude(
+        &self,
         outcome: &Outcome,
         plan: Option<&PlanHash>,
-        due: &Due,
         leave_given_at: Timestamp,
         metrics: &Metrics,
-        facts: &mut Facts,
-    ) {
+    ) -> Verdict {
         self.record(outcome, plan, leave_given_at, metrics);
-        facts.verdict = match outcome {
+        match outcome {
             Outcome::Restarted { took, .. } => {
                 let took_ms = took.map_or(0, |took| took.as_millis());
                 tracing::info!(took_ms, "containerd has restarted and reads the directory");
-                // The node has changed under the facts: they speak of what is now.
-                if let Ok(look) = self.look_now(super::Asking::Allowed).await {
-                    facts.containerd = Some(look.containerd.clone());
-                    let proxy = match due.proxy.needs_restart() {
-                        true => proxy::safely(look, plan_proxy(&look.proxy, due.wanted.as_ref())),
-                        false => due.proxy.clone(),
-                    };
-                    facts.plan = Some(look.plan_facts(RestartBy::Us, &proxy));
-                    facts.proxy = proxy::facts(&proxy, due.wanted.as_ref());
-                    facts.effective = look.effective();
-                }
                 Verdict::Ready
             }
             Outcome::Changed { file } => {
@@ -170,7 +147,7 @@ impl Node {
             Outcome::RolledBack { why, still_down, .. } => {
                 Verdict::failed(NodeFailure::Restart, rolled_back(why, still_down.as_deref()))
             }
-        };
+        }
     }
 
     /// Writes down how a restart ended.
@@ -237,10 +214,10 @@ impl Node {
     }
 
     /// A restart that failed is over once the daemon reads the directory and nothing waits for another one.
-    pub(super) fn forget_failure_once_in_force(&self, facts: &Facts) {
+    pub(super) fn forget_failure_once_in_force(&self, verdict: &Verdict, facts: &Facts) {
         let waits = facts.plan.as_ref().is_none_or(|plan| plan.restart)
             || !matches!(facts.proxy, None | Some(ProxyFacts::InForce(_)));
-        if waits || facts.verdict != Verdict::Ready || facts.effective != Effective::Yes {
+        if waits || *verdict != Verdict::Ready || facts.effective != Effective::Yes {
             return;
         }
         let restarts = self.restarts();
@@ -285,8 +262,8 @@ fn rolled_back(why: &str, still_down: Option<&str>) -> String {
 }
 
 /// What is due as a request; `None` where no unit can be restarted.
-fn request(look: &super::Look, due: &Due, ready_limit: Duration) -> Option<Request> {
-    let Due { config, proxy, wanted: _ } = due;
+fn request(look: &Look, due: &Due, ready_limit: Duration) -> Option<Request> {
+    let Due { config, proxy } = due;
     let (drop_in, variables) = match proxy {
         ProxyPlan::Change(DropInChange { file, before, after, variables, restart: true, .. }) => {
             let (file, before, after) = (file.clone(), before.clone(), after.clone());

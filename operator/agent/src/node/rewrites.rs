@@ -12,8 +12,8 @@ use registry_mirror_host::{
 
 use super::{
     Asking, Node, edits,
-    look::Look,
-    place::{migrated_by, replacement, writer_for},
+    observe::Look,
+    place::{replacement, writer_for},
 };
 
 impl Node {
@@ -81,7 +81,7 @@ impl Node {
         let state = StateDir::open(&writer).map_err(sentence)?;
         let restarter = Restarter::new(&state, &self.systemd, &look.cri);
         restarter.try_out(&request).await.map_err(|error| error.to_string())??;
-        edits::note(&state, &replacement, migrated_by(plan)).map_err(sentence)?;
+        edits::note(&state, &replacement, plan.migrated()).map_err(sentence)?;
         match place(&state, &replacement).map_err(sentence)? {
             Placed::Done(edited) => {
                 edits::note_backup(&state, &edited).map_err(sentence)?;

@@ -8,10 +8,8 @@ use std::{
 
 use anyhow::bail;
 use clap::Args;
-use registry_mirror_agent::{
-    Leave, Metrics,
-    node::{Preview, RestartBy},
-};
+use registry_mirror_agent::{Leave, Metrics};
+use registry_mirror_core::node_plan::{NodePlan, RestartBy};
 use registry_mirror_core::node_status::{Effective, Facts, Verdict};
 use registry_mirror_core::{bundle::Bundle, plan::files::NewlyRead, registry::RegistryName};
 use serde::Serialize;
@@ -98,8 +96,8 @@ pub async fn run(args: ApplyArgs, out: &mut impl Write) -> anyhow::Result<Exit> 
     let ApplyArgs { host, objects, no_restart, output } = args;
     let slice = slice_of(&objects)?;
     let mut host = host.open().await?;
-    let restart_by = if no_restart { RestartBy::Others } else { RestartBy::Us };
-    let before = host.preview(Some(&slice), restart_by).await?;
+    let restart_by = if no_restart { RestartBy::Others } else { RestartBy::Operator };
+    let before = host.plan(Some(&slice), restart_by).await?.plan;
     let mut notes = turned_on(&before);
     notes.iter().for_each(|sentence| note(sentence));
     let metrics = Metrics::new();
@@ -130,9 +128,10 @@ pub async fn run(args: ApplyArgs, out: &mut impl Write) -> anyhow::Result<Exit> 
     bail!("{}", applied.errors.join("\n"))
 }
 
-fn done(slice: &Bundle, before: &Preview, facts: &Facts) -> Applied {
+fn done(slice: &Bundle, before: &NodePlan, facts: &Facts) -> Applied {
     let mut applied = Applied::default();
-    let changed: BTreeSet<&str> = before.steps.iter().map(|step| step.directory.as_str()).collect();
+    let steps = before.steps();
+    let changed: BTreeSet<&str> = steps.iter().map(|step| step.directory.as_str()).collect();
     if is_in_place(&facts.verdict) {
         applied.registry_mirrors.extend(facts.registries.iter().map(|registry| {
             let directory = registry.registry.parse::<RegistryName>().map(|name| name.directory()).unwrap_or_default();
@@ -146,14 +145,14 @@ fn done(slice: &Bundle, before: &Preview, facts: &Facts) -> Applied {
             Object { name: registry.object.clone(), registry: registry.registry.clone(), outcome }
         }));
         let wanted: BTreeSet<String> = slice.entries.iter().map(|entry| entry.registry.directory()).collect();
-        let unwanted = before.steps.iter().filter(|step| !wanted.contains(&step.directory));
+        let unwanted = steps.iter().filter(|step| !wanted.contains(&step.directory));
         let unwanted: BTreeSet<&Path> = unwanted.filter_map(|step| step.path.parent()).collect();
         applied.pruned.extend(unwanted.into_iter().map(Path::to_owned));
-        let edit = before.plan.edit().filter(|_| !slice.entries.is_empty());
+        let edit = before.config.edit().filter(|_| !slice.entries.is_empty());
         applied.config_file = edit.map(|edit| edit.file.clone());
     }
     if facts.effective == Effective::Yes {
-        applied.proved.clone_from(&before.directory);
+        applied.proved = before.directory().map(Path::to_owned);
     }
     applied
 }
@@ -188,7 +187,7 @@ const fn is_in_place(verdict: &Verdict) -> bool {
 }
 
 /// What containerd will read beside the files of the objects; said before it is done.
-fn turned_on(before: &Preview) -> Vec<String> {
+fn turned_on(before: &NodePlan) -> Vec<String> {
     let said = |NewlyRead { registry, path }: &NewlyRead| {
         format!("{} for {registry} is turned on, which no containerd has read so far", path.display())
     };

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use registry_mirror_agent::node::{Node, NodeSettings, Offline, Preview, RestartBy};
-use registry_mirror_core::{bundle::Bundle, containerd::Version};
+use registry_mirror_agent::node::{HostPlan, Node, NodeSettings, Offline};
+use registry_mirror_core::{bundle::Bundle, containerd::Version, node_plan::RestartBy};
 use registry_mirror_host::restart::READY_LIMIT;
 
 /// Which host.
@@ -76,16 +76,16 @@ impl HostArgs {
 }
 
 impl Host {
-    /// What would be done with this slice.
+    /// What would be done with this bundle.
     ///
     /// # Errors
     /// A sentence.
-    pub async fn preview(&mut self, slice: Option<&Bundle>, restart_by: RestartBy) -> anyhow::Result<Preview> {
-        let preview = match self {
-            Self::Live(node) => node.preview(slice, restart_by).await,
-            Self::Offline(offline) => offline.preview(slice),
+    pub async fn plan(&mut self, bundle: Option<&Bundle>, restart: RestartBy) -> anyhow::Result<HostPlan> {
+        let plan = match self {
+            Self::Live(node) => node.plan(bundle, restart).await,
+            Self::Offline(offline) => offline.plan(bundle),
         };
-        preview.map_err(anyhow::Error::msg)
+        plan.map_err(anyhow::Error::msg)
     }
 }
 

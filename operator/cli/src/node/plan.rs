@@ -1,12 +1,16 @@
 //! `registry-mirror node plan`: what a host needs, and why. Nothing is touched.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::bail;
 use clap::Args;
-use registry_mirror_agent::node::{Preview, RestartBy, plan_facts};
+use registry_mirror_agent::node::HostPlan;
 use registry_mirror_core::{
     bundle::Bundle,
+    node_plan::{NodePlan, RestartBy},
     plan::{ProxyPlan, files::NewlyRead, proxy::DropInChange},
     slice::slice,
 };
@@ -116,9 +120,9 @@ pub async fn run(args: PlanArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
     };
     let mine = if objects.files.is_empty() { None } else { Some(slice_of(&objects)?) };
     let mut host = which.open().await?;
-    let preview = host.preview(mine.as_ref(), RestartBy::Us).await?;
-    output.write(&as_data(&preview), out, |out| table(&preview, secrets, out))?;
-    Ok(if has_changes(&preview) { Exit::ChangesFound } else { Exit::Done })
+    let host = host.plan(mine.as_ref(), RestartBy::Operator).await?;
+    output.write(&as_data(&host), out, |out| table(&host, secrets, out))?;
+    Ok(if has_changes(&host.plan) { Exit::ChangesFound } else { Exit::Done })
 }
 
 /// The objects that are for a node with these labels; the others are named on stderr.
@@ -133,13 +137,14 @@ fn is_root() -> bool {
     registry_mirror_host::certs_d::writer_uid() == 0
 }
 
-fn has_changes(preview: &Preview) -> bool {
-    preview.plan.needs_restart() || !preview.steps.is_empty() || preview.proxy.change().is_some()
+fn has_changes(plan: &NodePlan) -> bool {
+    plan.config.needs_restart() || !plan.steps().is_empty() || plan.proxy.change().is_some()
 }
 
-fn as_data(preview: &Preview) -> Plan {
-    let facts = plan_facts(&preview.plan, &preview.proxy);
-    let registries = preview.registries.iter().map(|facts| Registry {
+fn as_data(host: &HostPlan) -> Plan {
+    let HostPlan { containerd, plan } = host;
+    let facts = plan.facts();
+    let registries = plan.registries.iter().map(|facts| Registry {
         registry: facts.registry.clone(),
         object: facts.object.clone(),
         mirrors: facts.mirrors.iter().map(|mirror| mirror.url.clone()).collect(),
@@ -149,13 +154,13 @@ fn as_data(preview: &Preview) -> Plan {
         kind: facts.kind.name(),
         restart: facts.restart,
         reason: facts.reason,
-        config_file: preview.containerd.config_file.clone(),
-        directory: preview.directory.clone(),
+        config_file: containerd.facts.config_file.clone(),
+        directory: plan.directory().map(Path::to_owned),
         changes: facts.changes.into_iter().map(change).collect(),
         registries: registries.collect(),
-        newly_read: preview.newly_read.iter().map(turned_on).collect(),
-        proxy: proxy(&preview.proxy),
-        files: preview.steps.iter().map(|step| File { action: step.what.verb(), path: step.path.clone() }).collect(),
+        newly_read: plan.newly_read.iter().map(turned_on).collect(),
+        proxy: proxy(&plan.proxy),
+        files: plan.steps().into_iter().map(|step| File { action: step.what.verb(), path: step.path }).collect(),
     }
 }
 
@@ -183,15 +188,17 @@ fn change(PlanChange { file, key, from, to }: PlanChange) -> Change {
     Change { file, key, from, to }
 }
 
-fn table(preview: &Preview, secrets: Secrets, out: &mut dyn Write) -> std::io::Result<()> {
-    let Preview { containerd, plan, directory, registries, proxy, steps, newly_read, remarks } = preview;
+fn table(host: &HostPlan, secrets: Secrets, out: &mut dyn Write) -> std::io::Result<()> {
+    let HostPlan { containerd, plan } = host;
+    let NodePlan { config, registries, proxy, newly_read, .. } = plan;
+    let (containerd, steps) = (&containerd.facts, plan.steps());
     let mut rows = TabWriter::new(Vec::new()).padding(3);
-    let restart = if plan.needs_restart() || proxy.needs_restart() { "yes, once" } else { "no" };
-    writeln!(rows, "PLAN\t{}", plan.kind())?;
-    writeln!(rows, "REASON\t{}", plan.reason())?;
+    let restart = if config.needs_restart() || proxy.needs_restart() { "yes, once" } else { "no" };
+    writeln!(rows, "PLAN\t{}", config.kind())?;
+    writeln!(rows, "REASON\t{}", config.reason())?;
     writeln!(rows, "CONTAINERD\t{}, {} ({})", containerd.version, containerd.distribution, containerd.evidence)?;
     writeln!(rows, "CONFIG FILE\t{}", containerd.config_file)?;
-    if let Some(directory) = directory {
+    if let Some(directory) = plan.directory() {
         writeln!(rows, "DIRECTORY\t{}", directory.display())?;
     }
     if let Some(reason) = proxy.reason() {
@@ -202,7 +209,7 @@ fn table(preview: &Preview, secrets: Secrets, out: &mut dyn Write) -> std::io::R
         writeln!(rows, "TURNS ON\t{} for {registry}, which no containerd has read so far", path.display())?;
     }
     out.write_all(&rows.into_inner().map_err(|error| std::io::Error::other(error.to_string()))?)?;
-    if let Some(edit) = plan.edit() {
+    if let Some(edit) = config.edit() {
         write!(out, "\n{}", diff(edit, secrets))?;
     }
     if !steps.is_empty() || proxy.change().is_some() {
@@ -211,7 +218,7 @@ fn table(preview: &Preview, secrets: Secrets, out: &mut dyn Write) -> std::io::R
     if let Some(DropInChange { file, after, .. }) = proxy.change() {
         writeln!(out, "{} {}", if after.is_some() { "write" } else { "remove" }, file.display())?;
     }
-    for step in steps {
+    for step in &steps {
         writeln!(out, "{}", step.words())?;
     }
     let errors = registries.iter().filter_map(|facts| Some((&facts.object, facts.error.as_ref()?)));
@@ -220,7 +227,7 @@ fn table(preview: &Preview, secrets: Secrets, out: &mut dyn Write) -> std::io::R
             note(&format!("RegistryMirror `{object}`: {error}"));
         }
     }
-    for remark in remarks {
+    for remark in plan.remarks() {
         note(remark.trim_end_matches('.'));
     }
     Ok(())

@@ -7,7 +7,9 @@ use registry_mirror_crds::NoteReason;
 pub use crate::node_failure::NodeFailure;
 use crate::{
     budget::{ChangeHash, ProvedRestart},
+    bundle::{Entry, MirrorHost},
     desired::{Note, Shortfall},
+    node_plan::{ContainerdObservation, NodePlan},
     plan::files::NewlyRead,
 };
 
@@ -39,6 +41,35 @@ pub struct Facts {
     pub restarts: u32,
     /// The last of them that was proved.
     pub proved_restart: Option<ProvedRestart>,
+}
+
+impl Facts {
+    /// Before anything is known; `why` nobody was asked whether containerd reads the directory.
+    #[must_use]
+    pub fn nothing_known(why: &str) -> Self {
+        Self {
+            generation: None,
+            bundle: None,
+            containerd: None,
+            plan: None,
+            verdict: Verdict::Ready,
+            effective: Effective::Unknown(why.to_owned()),
+            registries: Vec::new(),
+            conflicts: Vec::new(),
+            proxy: None,
+            drift: Vec::new(),
+            restarts: 0,
+            proved_restart: None,
+        }
+    }
+
+    /// The daemon, and what it needs.
+    pub fn describe(&mut self, containerd: &ContainerdObservation, plan: &NodePlan) {
+        self.containerd = Some(containerd.facts.clone());
+        self.plan = Some(plan.facts());
+        self.proxy.clone_from(&plan.proxy_facts);
+        self.effective = containerd.effective();
+    }
 }
 
 /// Where containerd's forward proxy stands.
@@ -166,6 +197,24 @@ pub struct RegistryFacts {
 }
 
 impl RegistryFacts {
+    /// An entry of the bundle of which nothing else is known yet.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        let unknown = |mirror: &MirrorHost| MirrorFacts {
+            url: mirror.display_url.clone(),
+            state: MirrorUse::Unknown,
+            error: None,
+        };
+        Self {
+            registry: entry.registry.to_string(),
+            object: entry.object.clone(),
+            hash: entry.hash().as_str().to_owned(),
+            error: None,
+            mirrors: entry.mirrors.iter().map(unknown).collect(),
+            notes: Vec::new(),
+        }
+    }
+
     /// What of its notes is to be said of credentials.
     pub fn credentials_unusable(&self) -> impl Iterator<Item = &Note> {
         self.notes.iter().filter(|note| matches!(note.what, Shortfall::CredentialsNotForwarded { .. }))

@@ -138,6 +138,15 @@ impl ConfigPlan {
         }
     }
 
+    /// The old registry tables that the edit takes out of the file.
+    #[must_use]
+    pub fn migrated(&self) -> &[MigratedRegistry] {
+        match self {
+            Self::Migrate { registries, .. } => registries,
+            Self::Adopt { .. } | Self::Patch { .. } | Self::Unsupported { .. } => &[],
+        }
+    }
+
     /// Two plans with the same hash do the same to the same bytes.
     #[must_use]
     pub fn hash(&self) -> PlanHash {

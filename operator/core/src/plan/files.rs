@@ -12,6 +12,7 @@ mod listing;
 mod newly_read;
 mod op;
 mod ownership;
+mod steps;
 mod unwanted;
 mod wanted;
 
@@ -35,6 +36,7 @@ pub use listing::{Bytes, Directory, Entry, FileEntry, Listing, is_docker_style};
 pub use newly_read::{NewlyRead, newly_read};
 pub use op::{FilePath, Op};
 pub use ownership::{Backup, BackupId, Original, OwnedDirectory, Ownership, Superseded};
+pub use steps::{Step, StepKind, steps};
 
 /// The one file of a registry directory that containerd looks for.
 pub const HOSTS_TOML: &str = "hosts.toml";

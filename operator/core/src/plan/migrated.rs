@@ -66,6 +66,15 @@ pub fn beneath(found: Desired, entry: &Entry, migrated: &[MigratedRegistry], ver
     found.with(&model, version)
 }
 
+/// Adds the old tables of registries that are not in the list yet.
+pub fn add_missing(list: &mut Vec<MigratedRegistry>, more: &[MigratedRegistry]) {
+    for migrated in more {
+        if !list.iter().any(|known| known.registry == migrated.registry) {
+            list.push(migrated.clone());
+        }
+    }
+}
+
 /// What was in force for a registry: its own table, or that of `*`.
 fn settings_of<'a>(registry: &RegistryName, migrated: &'a [MigratedRegistry]) -> Option<&'a MigratedRegistry> {
     let of = |wanted: &dyn Fn(&RegistryName) -> bool| migrated.iter().find(|migrated| wanted(&migrated.registry));

@@ -10,7 +10,10 @@ use registry_mirror_core::{
     config_toml::MigratedRegistry,
     containerd::Version,
     plan::{
-        files::{DesiredRegistry, FilesPlan, Finding, GRACE, HOSTS_TOML, Input, Listing, Ownership, What, plan_files},
+        files::{
+            DesiredRegistry, FilesPlan, Finding, GRACE, HOSTS_TOML, Input, Listing, Ownership, Step, What, plan_files,
+            steps,
+        },
         migrated,
         shared::Staying,
     },
@@ -28,10 +31,7 @@ use registry_mirror_host::{
 };
 
 use super::{Depth, Restored, config::directory_of, sentence};
-use crate::node::{
-    edits::{add_missing, take_back},
-    preview::{Step, steps},
-};
+use crate::node::edits::take_back;
 
 /// A host that is being put back. The caller holds the lock, and no restart is under way.
 pub(super) struct Host {
@@ -124,7 +124,7 @@ impl Host {
     fn wanted(&self, edits: &[ConfigEdit]) -> Result<Wanted, String> {
         let mut wanted = Wanted::default();
         for edit in edits.iter().rev() {
-            add_missing(&mut wanted.recorded, &edit.migrated);
+            migrated::add_missing(&mut wanted.recorded, &edit.migrated);
             let action = take_back(&self.root, edit).map_err(sentence)?;
             if let Some(directory) = directory_of(edit).filter(|_| self.stays(edit, &action)) {
                 let files = wanted.files.entry(directory).or_default();

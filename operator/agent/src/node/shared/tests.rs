@@ -1,6 +1,6 @@
 use registry_mirror_core::{
     bundle::{Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream},
-    plan::shared::InForce,
+    containerd::Version,
 };
 use registry_mirror_crds::Capability;
 
@@ -8,7 +8,6 @@ use super::*;
 
 const HERE: &str = "/etc/containerd/certs.d";
 const OLD: Version = Version::new(1, 6, 20);
-const NEW: Version = Version::new(2, 4, 2);
 
 fn slice() -> Bundle {
     let mirror = MirrorHost {
@@ -42,56 +41,10 @@ fn record(drained: &[&str]) -> OwnerRecord {
     OwnerRecord::new("kind-worker".to_owned(), HERE.into(), OLD, [(entry.registry.clone(), found)].into())
 }
 
-fn applied(record: Option<&OwnerRecord>, version: Version) -> Applied {
-    stand_by(&slice(), record, version, Path::new(HERE), &HealthMap::default())
-}
-
-#[test]
-fn what_is_in_force_is_reported_with_its_hash_and_nothing_else_is() {
-    let slice = slice();
-    let wanted = slice.entries[0].hash();
-    let found = applied(Some(&record(&[])), NEW);
-    assert_eq!((found.registries[0].hash.as_str(), &found.registries[0].error), (wanted.as_str(), &None));
-    assert_eq!(found.changes, 0);
-    let unknown = applied(None, NEW);
-    assert_eq!((unknown.registries[0].hash.as_str(), &unknown.registries[0].error), ("", &None));
-}
-
-#[test]
-fn credentials_are_each_nodes_own_matter() {
-    assert_eq!(applied(Some(&record(&[])), NEW).registries[0].notes, []);
-    let notes = &applied(Some(&record(&[])), OLD).registries[0].notes;
-    assert!(notes.len() == 1 && notes[0].to_string().contains("containerd 1.6.20"), "{notes:?}");
-}
-
-#[test]
-fn the_writer_takes_mirrors_out() {
-    let found = applied(Some(&record(&["https://m"])), NEW);
-    assert_eq!(found.registries[0].mirrors[0].state, MirrorUse::Drained);
-    let dead = Health::Dead("no answer".to_owned());
-    assert_eq!(in_use(&dead, true), (MirrorUse::Drained, Some("no answer".to_owned())));
-    let (state, why) = in_use(&dead, false);
-    assert_eq!(state, MirrorUse::Active);
-    assert_eq!(
-        why.as_deref(),
-        Some("no answer; it stays in place because the node that writes the shared directory has not taken it out")
-    );
-    assert_eq!(in_use(&Health::Alive, false), (MirrorUse::Active, None));
-}
-
-#[test]
-fn the_writer_is_named() {
-    let said = sentence(Some(&record(&[])), Path::new(HERE));
-    assert_eq!(
-        said,
-        "/etc/containerd/certs.d is shared with other nodes; node kind-worker writes it for all of them, and this node takes over when that one goes away."
-    );
-}
-
 #[test]
 fn what_the_writer_tells_is_what_its_own_status_says() {
     let entry = &slice().entries[0];
-    let mut facts = files::registry_facts(entry);
+    let mut facts = RegistryFacts::of(entry);
     facts.mirrors[0].state = MirrorUse::Drained;
     let told = in_force(&facts);
     let expected = record(&["https://m"]);

@@ -1,0 +1,255 @@
+//! One pass over the node: observe, plan, execute, prove, report.
+
+use std::path::Path;
+
+use registry_mirror_core::{
+    bundle::{Bundle, Mode},
+    digest::Digest,
+    node_plan::{Asked, ContainerdObservation, NodePlan, RestartBy, Role, not_applied, plan_node},
+    node_status::{Facts, NodeFailure, Verdict},
+};
+use registry_mirror_host::{
+    certs_d::{self, ApplyError},
+    file_error::FileError,
+    files::HostWriter,
+    state::StateDir,
+};
+
+use super::{
+    Asking, Node,
+    observe::{existing_records, observe_node},
+    place,
+    restart::Due,
+    shared::{records_of, role_now},
+};
+use crate::{approval::Leave, metrics::Metrics};
+
+/// What a host needs, and the daemon that it was seen with.
+#[derive(Debug)]
+pub struct HostPlan {
+    /// The daemon.
+    pub containerd: ContainerdObservation,
+    /// What is to be done.
+    pub plan: NodePlan,
+}
+
+/// A plan that may be carried out, with what its files are written by.
+struct Prepared {
+    host: HostPlan,
+    writer: HostWriter,
+    role: Role,
+    /// What tells which files are ours; `None` where no file is to be written.
+    records: Option<StateDir>,
+}
+
+impl Node {
+    /// One pass with this bundle. It never fails as a whole: what went wrong is part of the facts.
+    pub async fn pass(&mut self, bundle: &Bundle, leave: &Leave, metrics: &Metrics) -> Facts {
+        self.next_look = None;
+        let mut facts = Facts { bundle: Some(hash(bundle)), ..Facts::nothing_known("Not asked yet.") };
+        match bundle.mode {
+            Mode::DryRun => self.dry_run(bundle, &mut facts).await,
+            Mode::Enforce => self.enforce(bundle, leave, metrics, &mut facts).await,
+            Mode::Restore => self.restore_pass(metrics, &mut facts).await,
+        }
+        facts
+    }
+
+    /// What a pass would do with this bundle; without one, what containerd's configuration needs. Nothing is written:
+    /// the daemon is not even asked for a proof pull.
+    ///
+    /// # Errors
+    /// A sentence, where no containerd answers or the host cannot be read.
+    pub async fn plan(&mut self, bundle: Option<&Bundle>, restart: RestartBy) -> Result<HostPlan, String> {
+        let cluster = self.remembered();
+        let host = self.inspect(Asked { bundle, proxy: cluster.as_ref(), restart }).await;
+        self.look_afresh();
+        host
+    }
+
+    async fn inspect(&mut self, asked: Asked<'_>) -> Result<HostPlan, String> {
+        let containerd = self.look_now(Asking::Forbidden).await?.seen.clone();
+        let observed = match containerd.directory() {
+            None => observe_node(&self.root, containerd, Role::Alone, None),
+            Some(directory) => role_now(&self.root, directory, containerd.version).and_then(|role| {
+                let records = existing_records(&self.root, &role, directory)?;
+                observe_node(&self.root, containerd.clone(), role, records.as_ref())
+            }),
+        };
+        let observed = observed.map_err(|error| error.to_string())?;
+        let plan = plan_node(&observed, asked, &self.health);
+        Ok(HostPlan { containerd: observed.containerd, plan })
+    }
+
+    async fn dry_run(&mut self, bundle: &Bundle, facts: &mut Facts) {
+        facts.verdict = Verdict::DryRun;
+        self.share = None;
+        let asked = Asked { bundle: Some(bundle), proxy: Some(bundle), restart: RestartBy::Operator };
+        match self.inspect(asked).await {
+            Ok(HostPlan { containerd, plan }) => {
+                facts.describe(&containerd, &plan);
+                facts.conflicts = plan.conflicts();
+                facts.registries = plan.registries;
+                for registry in &mut facts.registries {
+                    registry.error.get_or_insert_with(|| "mode is DryRun".to_owned());
+                }
+            }
+            Err(why) => facts.verdict = Verdict::failed(NodeFailure::Observe, why),
+        }
+    }
+
+    async fn enforce(&mut self, bundle: &Bundle, leave: &Leave, metrics: &Metrics, facts: &mut Facts) {
+        let _lock = match self.lock().await {
+            Ok(lock) => lock,
+            Err(why) => {
+                facts.verdict = Verdict::failed(NodeFailure::Apply, why);
+                return;
+            }
+        };
+        if self.unsettled
+            && let Err(why) = self.settle(metrics).await
+        {
+            // Whoever does not get as far as the files lets another node write them, where there is one.
+            self.share = None;
+            facts.verdict = Verdict::failed(self.not_settled(), why);
+            return;
+        }
+        // What a dry run has seen holds no proof.
+        if self.look.as_ref().is_none_or(|look| look.asking == Asking::Forbidden)
+            && let Err(why) = self.look_now(Asking::Allowed).await
+        {
+            self.share = None;
+            facts.verdict = self.unobserved(why);
+            facts.registries = not_applied(bundle, "containerd could not be looked at");
+            return;
+        }
+        let rewritten = self.mend(bundle).await;
+        facts.verdict = self.work(bundle, leave, metrics, facts).await;
+        facts.conflicts.extend(rewritten);
+        facts.drift.clone_from(&self.drift);
+        let restarts = self.restarts();
+        (facts.restarts, facts.proved_restart) = (restarts.made, restarts.proved);
+    }
+
+    /// With a look at hand: the plan, its files, then the one restart where it is due.
+    async fn work(&mut self, bundle: &Bundle, leave: &Leave, metrics: &Metrics, facts: &mut Facts) -> Verdict {
+        let asked = asked(bundle, leave);
+        let Some(containerd) = self.look.as_ref().map(|look| look.seen.clone()) else {
+            return self.unobserved("containerd was not looked at".to_owned());
+        };
+        let prepared = match self.prepare(containerd, asked) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                facts.registries = not_applied(bundle, "the files of this node could not be read");
+                return Verdict::failed(NodeFailure::Apply, error.to_string());
+            }
+        };
+        let plan = &prepared.host.plan;
+        facts.describe(&prepared.host.containerd, plan);
+        facts.registries.clone_from(&plan.registries);
+        if let Some(stop) = &plan.stop {
+            self.share = None;
+            return Verdict::failed(stop.failure, stop.why.clone());
+        }
+        if let Err(why) = self.execute(&prepared, bundle, metrics, facts).await {
+            return Verdict::failed(NodeFailure::Apply, why);
+        }
+        let mut verdict = Verdict::Ready;
+        if plan.restart.any() {
+            let due = Due { config: plan.restart.config, proxy: plan.proxy.clone() };
+            verdict = self.restart_if_allowed(&prepared.writer, &due, leave, metrics).await;
+            // The node has changed under the facts: they speak of what is now.
+            if verdict == Verdict::Ready
+                && let Ok(now) = self.look_now(Asking::Allowed).await.map(|look| look.seen.clone())
+                && let Ok(now) = self.prepare(now, asked)
+            {
+                facts.describe(&now.host.containerd, &now.host.plan);
+            }
+        }
+        if let (Verdict::Ready, Some(away)) = (&verdict, plan.away()) {
+            verdict = Verdict::failed(NodeFailure::Contested, away);
+        }
+        self.forget_failure_once_in_force(&verdict, facts);
+        match (verdict, &plan.standing_by) {
+            (Verdict::Ready, Some(sentence)) => Verdict::Shared(sentence.clone()),
+            (verdict, _) => verdict,
+        }
+    }
+
+    /// Takes this node's part in its directory, observes what stands there, and plans.
+    fn prepare(&mut self, containerd: ContainerdObservation, asked: Asked<'_>) -> Result<Prepared, FileError> {
+        let writer = place::writer_for(&self.root, &containerd.config_file, &containerd.plan);
+        let (role, records) = match containerd.directory().map(Path::to_owned) {
+            None => (Role::Alone, None),
+            Some(directory) => {
+                let role = self.role(&writer, &directory, containerd.version)?;
+                let records = records_of(&role, &writer, &directory)?;
+                (role, Some(records))
+            }
+        };
+        let observed = observe_node(&self.root, containerd, role, records.as_ref())?;
+        let plan = plan_node(&observed, asked, &self.health);
+        let host = HostPlan { containerd: observed.containerd, plan };
+        Ok(Prepared { host, writer, role: observed.role, records })
+    }
+
+    /// Makes the host as the plan says, as far as that needs no restart. The error is a sentence.
+    async fn execute(
+        &mut self,
+        prepared: &Prepared,
+        bundle: &Bundle,
+        metrics: &Metrics,
+        facts: &mut Facts,
+    ) -> Result<(), String> {
+        let Prepared { host: HostPlan { plan, .. }, writer, role, records } = prepared;
+        if let Some(records) = records {
+            write_files(records, plan).map_err(|error| {
+                let why = error.to_string();
+                facts.registries.iter_mut().for_each(|registry| {
+                    registry.error.get_or_insert_with(|| why.clone());
+                });
+                why
+            })?;
+        }
+        facts.conflicts = plan.conflicts();
+        self.next_look = plan.next_pass();
+        for (path, what) in plan.drift() {
+            tracing::warn!("{what}");
+            self.note_drift(path, what);
+        }
+        metrics.file_changes.inc_by(plan.files.iter().map(|(_, files)| files.ops.len() as u64).sum());
+        self.tell(writer, role, bundle, &facts.registries).map_err(|error| error.to_string())?;
+        facts.conflicts.extend(self.keep_drop_in(writer, &plan.proxy).await?);
+        Ok(())
+    }
+}
+
+/// What is asked of the node with this leave. A person at the host asks for mirrors; the proxy is the cluster's.
+fn asked<'a>(bundle: &'a Bundle, leave: &Leave) -> Asked<'a> {
+    let (proxy, restart) = match leave {
+        Leave::Cluster(_) => (Some(bundle), RestartBy::Operator),
+        Leave::Person => (None, RestartBy::Operator),
+        Leave::FilesOnly => (None, RestartBy::Others),
+    };
+    Asked { bundle: Some(bundle), proxy, restart }
+}
+
+/// Puts the plan's files in place.
+///
+/// # Errors
+/// On what the kernel says; each file is whole then, and the next pass goes on.
+pub(super) fn write_files(records: &StateDir, plan: &NodePlan) -> Result<(), ApplyError> {
+    // What moves from one directory to a later one is written there before it is removed here.
+    for (root, files) in plan.files.iter().rev() {
+        for op in &files.ops {
+            tracing::info!("{}", op.describe(root));
+        }
+        certs_d::apply(records, root, files)?;
+    }
+    Ok(())
+}
+
+/// Names a bundle: the same hash says the same files.
+fn hash(bundle: &Bundle) -> String {
+    serde_json::to_vec(bundle).map_or_else(|_| String::new(), |json| Digest::of(&json).short().to_owned())
+}

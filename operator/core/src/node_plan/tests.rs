@@ -1,0 +1,108 @@
+use super::*;
+use crate::{
+    compile::{CompileOptions, RefKind, Reference, References, compile},
+    containerd::Version,
+    health::Seen,
+    node_status::ContainerdFacts,
+    observed::{Distribution, Proof, Supervisor, Writable},
+    plan::{
+        claims::Claims,
+        files::{Listing, Ownership, foreign::Root},
+        proxy::ObservedProxy,
+        rewrites::Rewrite,
+    },
+};
+
+/// A node of its own, whose containerd reads an empty directory.
+pub fn observation(version: Version) -> Observation {
+    let directory = PathBuf::from("/etc/containerd/certs.d");
+    let plan = ConfigPlan::Adopt { directory: directory.clone(), then: Vec::new(), reason: "it is read".to_owned() };
+    let containerd = ContainerdObservation {
+        facts: ContainerdFacts {
+            version: version.to_string(),
+            distribution: Distribution::Plain.name().to_owned(),
+            evidence: "nothing else".to_owned(),
+            config_file: "/etc/containerd/config.toml".to_owned(),
+            config_version: Some(2),
+            directory: Some(directory.display().to_string()),
+            started_at: None,
+        },
+        version,
+        plan,
+        held: None,
+        known: None,
+        config_readable: true,
+        unit: None,
+        config_file: "/etc/containerd/config.toml".into(),
+        proof: Proof::Effective,
+        proxy: ObservedProxy {
+            distribution: Distribution::Plain,
+            supervisor: Supervisor::Offline,
+            drop_in: None,
+            writable: Writable::Yes,
+            running: None,
+            elsewhere: Vec::new(),
+        },
+        rewrite: Rewrite::None,
+        as_written: None,
+    };
+    Observation {
+        containerd,
+        role: Role::Alone,
+        directories: vec![Root { path: directory, listing: Listing::default(), ownership: Ownership::default() }],
+        managed_elsewhere: Claims::default(),
+        neighbours: Vec::new(),
+        migrated_before: Vec::new(),
+        writer: 0,
+        now: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn slice(health_check: bool) -> Bundle {
+    let object = serde_json::from_value(serde_json::json!({
+        "apiVersion": "registry-mirror.dev/v1alpha1", "kind": "RegistryMirror", "metadata": {"name": "hub"},
+        "spec": {
+            "registry": "docker.io",
+            "mirrors": [{"url": "https://m", "auth": {"secretRef": {"name": "robot"}}}],
+            "healthCheck": {"enabled": health_check},
+        },
+    }))
+    .expect("an object");
+    let mut references = References::default();
+    let data = [("username", "u"), ("password", "p")];
+    references.insert(
+        Reference { kind: RefKind::Secret, name: "robot".to_owned() },
+        data.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).into(),
+    );
+    compile(&[object], &references, &CompileOptions::default()).bundle
+}
+
+fn complaints(slice: &Bundle, health: &MirrorHealth, version: Version) -> usize {
+    let asked = Asked { bundle: Some(slice), proxy: None, restart: RestartBy::Operator };
+    let plan = plan_node(&observation(version), asked, health);
+    plan.registries.iter().flat_map(RegistryFacts::credentials_unusable).count()
+}
+
+fn answered(wants_token: bool) -> MirrorHealth {
+    let mut health = MirrorHealth::under_way();
+    health.note(&Destination::mirror("hub", "https://m"), Seen::Answer, Some(wants_token));
+    health
+}
+
+/// A robot account in basic authentication works on every release, and most mirrors have no token server.
+#[test]
+fn an_old_containerd_is_no_reason_to_complain_of_credentials_that_arrive() {
+    let (old, new) = (Version::new(1, 7, 35), Version::new(2, 1, 0));
+    let slice = slice(true);
+    assert_eq!(complaints(&slice, &answered(false), old), 0);
+    assert_eq!(complaints(&slice, &answered(true), old), 1);
+    assert_eq!(complaints(&slice, &answered(true), new), 0);
+}
+
+#[test]
+fn what_a_mirror_does_with_credentials_is_awaited_where_somebody_asks() {
+    let old = Version::new(1, 7, 35);
+    assert_eq!(complaints(&slice(true), &MirrorHealth::under_way(), old), 0);
+    assert_eq!(complaints(&slice(false), &MirrorHealth::under_way(), old), 1);
+    assert_eq!(complaints(&slice(true), &MirrorHealth::default(), old), 1);
+}
