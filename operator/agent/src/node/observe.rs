@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use registry_mirror_core::{
     config_toml::{ConfigError, LoadedConfig, MigratedRegistry},
     containerd::Version,
-    node_plan::{ContainerdObservation, Observation, Role},
+    node_plan::{ContainerdObservation, Observation},
     node_status::ContainerdFacts,
     observed::{Detected, Observed, Supervisor, Writable},
+    plan::shared::Role,
     plan::{
         ConfigPlan,
         files::{Ownership, foreign::Root},

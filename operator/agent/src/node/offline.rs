@@ -6,8 +6,9 @@ use std::path::Path;
 use registry_mirror_core::{
     bundle::Bundle,
     containerd::Version,
-    node_plan::{Asked, MirrorHealth, RestartBy, Role, plan_node},
+    node_plan::{Asked, MirrorHealth, RestartBy, plan_node},
     node_status::{Facts, NodeFailure, Verdict},
+    plan::shared::Role,
 };
 use registry_mirror_host::{
     files::HostWriter,

@@ -5,8 +5,9 @@ use std::path::Path;
 use registry_mirror_core::{
     bundle::{Bundle, Mode},
     digest::Digest,
-    node_plan::{Asked, ContainerdObservation, NodePlan, RestartBy, Role, not_applied, plan_node},
+    node_plan::{Asked, ContainerdObservation, NodePlan, RestartBy, not_applied, plan_node},
     node_status::{Facts, NodeFailure, Verdict},
+    plan::shared::Role,
 };
 use registry_mirror_host::{
     certs_d::{self, ApplyError},

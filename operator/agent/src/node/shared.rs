@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use registry_mirror_core::{
     bundle::Bundle,
     containerd::Version,
-    node_plan::Role,
     node_status::{MirrorUse, RegistryFacts},
+    plan::shared::Role,
     plan::{
         ConfigPlan,
         shared::{InForce, OwnerRecord, census},

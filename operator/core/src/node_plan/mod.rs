@@ -23,11 +23,12 @@ use crate::{
         ConfigPlan, ProxyPlan,
         files::{FilesPlan, Finding, NewlyRead, Step, newly_read, steps},
         proxy::restart_hash,
+        shared::Role,
     },
 };
 
 pub use mirror_health::{Credentials, Destination, MirrorHealth, is_probed};
-pub use observation::{ContainerdObservation, Observation, RestartBy, Role};
+pub use observation::{ContainerdObservation, Observation, RestartBy};
 pub use proxy::proxy_after_restart;
 
 /// What is asked of a node.

@@ -15,7 +15,7 @@ use crate::{
         files::foreign::Root,
         proxy::ObservedProxy,
         rewrites::Rewrite,
-        shared::{OwnerRecord, Readers},
+        shared::Role,
         since_start::{ChangedSinceStart, KnownContents},
     },
 };
@@ -112,37 +112,5 @@ impl ContainerdObservation {
     #[must_use]
     pub fn directory(&self) -> Option<&Path> {
         self.plan.directory()
-    }
-}
-
-/// Who writes the directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Role {
-    /// This node, and nobody else has it: an ordinary node.
-    Alone,
-    /// This node, for all that read it.
-    Writer(Readers),
-    /// Another node, which has put this in force.
-    StandBy(Option<OwnerRecord>),
-}
-
-impl Role {
-    /// The releases that read the directory.
-    #[must_use]
-    pub fn readers(&self, own: Version) -> Readers {
-        match self {
-            Self::Writer(readers) => *readers,
-            Self::Alone | Self::StandBy(_) => Readers::only(own),
-        }
-    }
-
-    /// The directories that this node plans together. Who shares its first one has agreed with others on that one.
-    #[must_use]
-    pub fn roots(&self, plan: &ConfigPlan) -> Vec<PathBuf> {
-        let mut roots = plan.roots();
-        if !matches!(self, Self::Alone) {
-            roots.truncate(1);
-        }
-        roots
     }
 }

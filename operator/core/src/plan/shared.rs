@@ -14,6 +14,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::ConfigPlan;
 use crate::{
     bundle::{Bundle, Entry, Upstream},
     containerd::Version,
@@ -117,6 +118,38 @@ impl Readers {
             "the directory is shared by nodes with containerd {oldest} and {newest}, and both cannot read one file with \
              the IPv6 address of {url} in it: give that host a name"
         ))
+    }
+}
+
+/// A node's part in its directory: what it knows, without the locks that it holds for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Nobody else has the directory: an ordinary node.
+    Alone,
+    /// It writes, for all that read it.
+    Writer(Readers),
+    /// Another node writes, and has put this in force.
+    StandBy(Option<OwnerRecord>),
+}
+
+impl Role {
+    /// The releases that read the directory.
+    #[must_use]
+    pub fn readers(&self, own: Version) -> Readers {
+        match self {
+            Self::Writer(readers) => *readers,
+            Self::Alone | Self::StandBy(_) => Readers::only(own),
+        }
+    }
+
+    /// The directories that the node plans together. Who shares its first one has agreed with others on that one.
+    #[must_use]
+    pub fn roots(&self, plan: &ConfigPlan) -> Vec<PathBuf> {
+        let mut roots = plan.roots();
+        if *self != Self::Alone {
+            roots.truncate(1);
+        }
+        roots
     }
 }
 

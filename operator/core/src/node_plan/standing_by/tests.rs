@@ -3,8 +3,8 @@ use registry_mirror_crds::Capability;
 use super::*;
 use crate::{
     bundle::{Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream},
-    node_plan::{Asked, Observation, RestartBy, Role, plan_node, tests::observation},
-    plan::shared::InForce,
+    node_plan::{Asked, Observation, RestartBy, plan_node, tests::observation},
+    plan::shared::{InForce, Role},
 };
 
 const HERE: &str = "/etc/containerd/certs.d";
