@@ -1,9 +1,6 @@
 //! Looking at the host: which containerd, what its configuration needs, and whether it reads the directory.
 
-use std::{
-    ops::Deref,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use registry_mirror_core::{
@@ -44,21 +41,13 @@ use super::{
 
 /// The daemon as it was seen last, and the way to ask it.
 #[derive(Debug)]
-pub struct Look {
+pub struct SeenDaemon {
     /// What was seen.
     pub seen: ContainerdObservation,
     /// To ask it.
     pub cri: Cri,
     /// Whether it was asked.
     pub asking: Asking,
-}
-
-impl Deref for Look {
-    type Target = ContainerdObservation;
-
-    fn deref(&self) -> &ContainerdObservation {
-        &self.seen
-    }
 }
 
 /// Whether the daemon may be asked for a pull, which writes a file of a few bytes for some milliseconds.
@@ -70,12 +59,12 @@ pub enum Asking {
     Forbidden,
 }
 
-/// Looks at the host. `ours` is our last edit of its configuration. `proofs` are those that were had; another pull is
+/// Looks at the daemon that runs here. `ours` is our last edit of its configuration. `proofs` are those that were had; another pull is
 /// asked for where they leave it open.
 ///
 /// # Errors
 /// Where no containerd answers or the host cannot be read.
-pub async fn look(
+pub async fn observe_daemon(
     root: &HostRoot,
     systemd: &Systemd,
     pod_uid: Option<&str>,
@@ -83,7 +72,7 @@ pub async fn look(
     ours: Option<&OwnEdit>,
     proofs: &mut Proofs,
     writer_for: impl Fn(&Path, &Path) -> HostWriter,
-) -> Result<Look, ObserveError> {
+) -> Result<SeenDaemon, ObserveError> {
     let live = observe::live(root, systemd, pod_uid).await?;
     let proxy = observe::proxy::observe(root, &live)?;
     let Live { mut observed, cri, socket: _, unit: unit_state, process: _ } = live;
@@ -149,7 +138,7 @@ pub async fn look(
         rewrite,
         as_written,
     };
-    Ok(Look { seen, cri, asking })
+    Ok(SeenDaemon { seen, cri, asking })
 }
 
 /// The daemon that will run on a host of which there are only the files.

@@ -7,7 +7,7 @@ use registry_mirror_core::{
     digest::Digest,
     node_plan::{Asked, ContainerdObservation, NodePlan, RestartBy, not_applied, plan_node},
     node_status::{Facts, NodeFailure, Verdict},
-    plan::shared::Role,
+    plan::{ProxyPlan, shared::Role},
 };
 use registry_mirror_host::{
     certs_d::{self, ApplyError},
@@ -20,6 +20,7 @@ use super::{
     Asking, Node,
     observe::{existing_records, observe_node},
     place,
+    proxy::Kept,
     restart::Due,
     shared::{records_of, role_now},
 };
@@ -46,7 +47,7 @@ struct Prepared {
 impl Node {
     /// One pass with this bundle. It never fails as a whole: what went wrong is part of the facts.
     pub async fn pass(&mut self, bundle: &Bundle, leave: &Leave, metrics: &Metrics) -> Facts {
-        self.next_look = None;
+        self.next_pass = None;
         let mut facts = Facts { bundle: Some(hash(bundle)), ..Facts::nothing_known("Not asked yet.") };
         match bundle.mode {
             Mode::DryRun => self.dry_run(bundle, &mut facts).await,
@@ -62,14 +63,14 @@ impl Node {
     /// # Errors
     /// A sentence, where no containerd answers or the host cannot be read.
     pub async fn plan(&mut self, bundle: Option<&Bundle>, restart: RestartBy) -> Result<HostPlan, String> {
-        let cluster = self.remembered();
+        let cluster = self.records.remembered();
         let host = self.inspect(Asked { bundle, proxy: cluster.as_ref(), restart }).await;
         self.look_afresh();
         host
     }
 
     async fn inspect(&mut self, asked: Asked<'_>) -> Result<HostPlan, String> {
-        let containerd = self.look_now(Asking::Forbidden).await?.seen.clone();
+        let containerd = self.observe(Asking::Forbidden).await.map_err(|error| error.to_string())?.seen.clone();
         let observed = match containerd.directory() {
             None => observe_node(&self.root, containerd, Role::Alone, None),
             Some(directory) => role_now(&self.root, directory, containerd.version).and_then(|role| {
@@ -100,10 +101,10 @@ impl Node {
     }
 
     async fn enforce(&mut self, bundle: &Bundle, leave: &Leave, metrics: &Metrics, facts: &mut Facts) {
-        let _lock = match self.lock().await {
+        let _lock = match self.records.lock().await {
             Ok(lock) => lock,
-            Err(why) => {
-                facts.verdict = Verdict::failed(NodeFailure::Apply, why);
+            Err(error) => {
+                facts.verdict = Verdict::failed(NodeFailure::Apply, error.to_string());
                 return;
             }
         };
@@ -116,27 +117,27 @@ impl Node {
             return;
         }
         // What a dry run has seen holds no proof.
-        if self.look.as_ref().is_none_or(|look| look.asking == Asking::Forbidden)
-            && let Err(why) = self.look_now(Asking::Allowed).await
+        if self.daemon.seen().is_none_or(|daemon| daemon.asking == Asking::Forbidden)
+            && let Err(error) = self.observe(Asking::Allowed).await
         {
             self.share = None;
-            facts.verdict = self.unobserved(why);
+            facts.verdict = self.unobserved(&error.to_string());
             facts.registries = not_applied(bundle, "containerd could not be looked at");
             return;
         }
         let rewritten = self.mend(bundle).await;
         facts.verdict = self.work(bundle, leave, metrics, facts).await;
         facts.conflicts.extend(rewritten);
-        facts.drift.clone_from(&self.drift);
-        let restarts = self.restarts();
+        facts.drift = self.drift.recent();
+        let restarts = self.records.restarts();
         (facts.restarts, facts.proved_restart) = (restarts.made, restarts.proved);
     }
 
-    /// With a look at hand: the plan, its files, then the one restart where it is due.
+    /// With the daemon seen: the plan, its files, then the one restart where it is due.
     async fn work(&mut self, bundle: &Bundle, leave: &Leave, metrics: &Metrics, facts: &mut Facts) -> Verdict {
         let asked = asked(bundle, leave);
-        let Some(containerd) = self.look.as_ref().map(|look| look.seen.clone()) else {
-            return self.unobserved("containerd was not looked at".to_owned());
+        let Some(containerd) = self.daemon.seen().map(|daemon| daemon.seen.clone()) else {
+            return self.unobserved("containerd was not looked at");
         };
         let prepared = match self.prepare(containerd, asked) {
             Ok(prepared) => prepared,
@@ -161,7 +162,7 @@ impl Node {
             verdict = self.restart_if_allowed(&prepared.writer, &due, leave, metrics).await;
             // The node has changed under the facts: they speak of what is now.
             if verdict == Verdict::Ready
-                && let Ok(now) = self.look_now(Asking::Allowed).await.map(|look| look.seen.clone())
+                && let Ok(now) = self.observe(Asking::Allowed).await.map(|daemon| daemon.seen.clone())
                 && let Ok(now) = self.prepare(now, asked)
             {
                 facts.describe(&now.host.containerd, &now.host.plan);
@@ -213,14 +214,25 @@ impl Node {
             })?;
         }
         facts.conflicts = plan.conflicts();
-        self.next_look = plan.next_pass();
+        self.next_pass = plan.next_pass();
         for (path, what) in plan.drift() {
-            tracing::warn!("{what}");
-            self.note_drift(path, what);
+            self.drift.note(path, what);
         }
         metrics.file_changes.inc_by(plan.files.iter().map(|(_, files)| files.ops.len() as u64).sum());
         self.tell(writer, role, bundle, &facts.registries).map_err(|error| error.to_string())?;
-        facts.conflicts.extend(self.keep_drop_in(writer, &plan.proxy).await?);
+        self.keep_drop_in(writer, &plan.proxy, facts).await
+    }
+
+    async fn keep_drop_in(&mut self, writer: &HostWriter, plan: &ProxyPlan, facts: &mut Facts) -> Result<(), String> {
+        let Self { daemon, drop_in, .. } = self;
+        let systemd = daemon.systemd.clone();
+        let Some(seen) = daemon.seen_mut() else { return Ok(()) };
+        let Kept { drift, quarrel, again_at } = drop_in.keep(writer, &systemd, &mut seen.seen, plan).await?;
+        if let Some((file, what)) = drift {
+            self.drift.note(&file, what);
+        }
+        facts.conflicts.extend(quarrel);
+        self.next_pass = self.next_pass.into_iter().chain(again_at).min();
         Ok(())
     }
 }

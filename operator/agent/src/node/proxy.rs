@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use registry_mirror_core::{
     digest::Digest,
+    node_plan::ContainerdObservation,
     plan::{ProxyPlan, proxy::DropInChange, put_backs::PutBacks},
     proxy::drop_in_path,
 };
 use registry_mirror_host::{
     files::HostWriter,
     restart::{DropIn, place_drop_in},
+    systemd::Systemd,
 };
 
-use super::{Node, observe::Look};
-
 /// The directory of the drop-in, while there is one.
-pub(super) fn watched_directory(look: &Look) -> Option<PathBuf> {
-    look.proxy.drop_in.as_ref()?;
-    drop_in_path(&look.unit.as_ref()?.name).parent().map(Path::to_owned)
+pub(super) fn watched_directory(containerd: &ContainerdObservation) -> Option<PathBuf> {
+    containerd.proxy.drop_in.as_ref()?;
+    drop_in_path(&containerd.unit.as_ref()?.name).parent().map(Path::to_owned)
 }
 
 /// The drop-in as it was last put in place without a restart. In memory alone: an agent that starts anew writes the file
@@ -30,61 +30,79 @@ pub(super) struct KeptDropIn {
     put_backs: PutBacks,
 }
 
-impl Node {
-    /// Makes a change that the running daemon needs no restart for. What there is to say of others who change the file is
-    /// a sentence, and so is the error.
-    pub(super) async fn keep_drop_in(
+/// What there is to say of others who change the drop-in.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// It was changed, and is put back: the file, and a sentence without its full stop.
+    pub drift: Option<(PathBuf, String)>,
+    /// Somebody changes it again and again, in a sentence.
+    pub quarrel: Option<String>,
+    /// When it is put back, where that waits.
+    pub again_at: Option<Timestamp>,
+}
+
+impl KeptDropIn {
+    /// Makes a change that the running daemon needs no restart for.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) async fn keep(
         &mut self,
         writer: &HostWriter,
+        systemd: &Systemd,
+        daemon: &mut ContainerdObservation,
         plan: &ProxyPlan,
-    ) -> Result<Option<String>, String> {
+    ) -> Result<Kept, String> {
         let now = Timestamp::now();
-        self.drop_in.put_backs = std::mem::take(&mut self.drop_in.put_backs).recent(now);
+        self.put_backs = std::mem::take(&mut self.put_backs).recent(now);
+        let mut kept = Kept::default();
         if let Some(change) = plan.change().filter(|change| !change.restart) {
             let wanted = Digest::of(change.after.as_deref().unwrap_or_default());
-            let again = self.drop_in.placed.as_ref() == Some(&wanted);
-            let due = self.drop_in.put_backs.due(now);
-            if let Some(quarrel) = self.drop_in.put_backs.history().filter(|_| again && due > now) {
-                self.look_at(due);
-                return Ok(Some(format!(
+            let again = self.placed.as_ref() == Some(&wanted);
+            let due = self.put_backs.due(now);
+            if let Some(quarrel) = self.put_backs.history().filter(|_| again && due > now) {
+                kept.again_at = Some(due);
+                kept.quarrel = Some(format!(
                     "{} was changed by another program although it was put back {quarrel}; it is put back at {}, and \
                      containerd's next start goes without the proxy until then: stop that program from changing it.",
                     change.file.display(),
                     due.strftime("%Y-%m-%d %H:%M:%SZ")
-                )));
+                ));
+                return Ok(kept);
             }
-            self.place_drop_in(writer, change).await?;
+            place(writer, systemd, daemon, change).await?;
             if again {
-                self.drop_in.put_backs.note(now);
-                let what = format!("{} was changed; it is put back", change.file.display());
-                tracing::warn!("{what}");
-                self.note_drift(&change.file, what);
+                self.put_backs.note(now);
+                kept.drift =
+                    Some((change.file.clone(), format!("{} was changed; it is put back", change.file.display())));
             }
-            self.drop_in.placed = Some(wanted);
+            self.placed = Some(wanted);
         }
-        let quarrel = self.drop_in.put_backs.quarrel();
-        let file = self.look.as_ref().and_then(|look| Some(drop_in_path(&look.unit.as_ref()?.name)));
-        Ok(quarrel.zip(file).map(|(quarrel, file)| {
+        let file = daemon.unit.as_ref().map(|unit| drop_in_path(&unit.name));
+        kept.quarrel = self.put_backs.quarrel().zip(file).map(|(quarrel, file)| {
             format!("another program changes {}, which was put back {quarrel}: stop that program.", file.display())
-        }))
+        });
+        Ok(kept)
     }
+}
 
-    /// Makes a change that the running daemon needs no restart for. The error is a sentence.
-    async fn place_drop_in(&mut self, writer: &HostWriter, change: &DropInChange) -> Result<(), String> {
-        let DropInChange { file, before, after, .. } = change;
-        let drop_in = DropIn { file: file.clone(), before: before.clone(), after: after.clone() };
-        let placed = place_drop_in(writer, &self.systemd, &drop_in).await;
-        // What was seen of it is out of date.
-        if let Some(look) = &mut self.look {
-            look.seen.proxy.drop_in.clone_from(after);
+async fn place(
+    writer: &HostWriter,
+    systemd: &Systemd,
+    daemon: &mut ContainerdObservation,
+    change: &DropInChange,
+) -> Result<(), String> {
+    let DropInChange { file, before, after, .. } = change;
+    let drop_in = DropIn { file: file.clone(), before: before.clone(), after: after.clone() };
+    let placed = place_drop_in(writer, systemd, &drop_in).await;
+    // What was seen of it is out of date.
+    daemon.proxy.drop_in.clone_from(after);
+    match placed {
+        Ok(true) => {
+            tracing::info!("{} is as the cluster asks; containerd runs so already", file.display());
+            Ok(())
         }
-        match placed {
-            Ok(true) => {
-                tracing::info!("{} is as the cluster asks; containerd runs so already", file.display());
-                Ok(())
-            }
-            Ok(false) => Err(format!("{} was changed by somebody else at the same moment", file.display())),
-            Err(error) => Err(error.to_string()),
-        }
+        Ok(false) => Err(format!("{} was changed by somebody else at the same moment", file.display())),
+        Err(error) => Err(error.to_string()),
     }
 }

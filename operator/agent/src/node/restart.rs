@@ -18,7 +18,7 @@ use registry_mirror_host::{
     state::{BegunRestart, FailedBy, FailedPlan, ProvedRestart, Restarts, StateDir},
 };
 
-use super::{Node, edits, observe::Look, place};
+use super::{Node, edits, observe::SeenDaemon, place};
 use crate::{approval::Leave, metrics::Metrics};
 use registry_mirror_core::node_status::{Effective, Facts, NodeFailure, ProxyFacts, Verdict};
 
@@ -39,11 +39,12 @@ impl Node {
         leave: &Leave,
         metrics: &Metrics,
     ) -> Verdict {
-        let Some(request) = self.look.as_ref().and_then(|look| request(look, due, self.ready_limit)) else {
+        let Some(request) = self.daemon.seen().and_then(|daemon| request(daemon, due, self.ready_limit)) else {
             let why = "containerd must restart once, and no systemd unit runs it: restart it by hand";
             return Verdict::failed(NodeFailure::Unsupported, why);
         };
         let failed = self
+            .records
             .restarts()
             .failed
             .filter(|failed| failed.plan.is_none() || failed.plan.as_deref() == Some(request.plan.as_str()));
@@ -64,8 +65,7 @@ impl Node {
             }
         };
         // Whatever happened, what was seen before it is out of date.
-        self.look = None;
-        self.proofs.forget();
+        self.daemon.forget();
         let plan = Some(&request.plan);
         match outcome {
             Ok(outcome) => self.conclude(&outcome, plan, leave_given_at, metrics),
@@ -83,11 +83,13 @@ impl Node {
 
     /// The files as they must stand before the next start, which somebody else makes.
     fn place_files_only(&mut self, writer: &HostWriter) -> Verdict {
-        let Some(look) = self.look.take() else { return Verdict::RestartPending };
-        match StateDir::open(writer) {
-            Ok(state) => place::place_edit(&state, &look.plan, place::Daemon::Runs),
+        let Some(daemon) = self.daemon.seen() else { return Verdict::RestartPending };
+        let verdict = match StateDir::open(writer) {
+            Ok(state) => place::place_edit(&state, &daemon.seen.plan, place::Daemon::Runs),
             Err(error) => Verdict::failed(NodeFailure::Apply, error.to_string()),
-        }
+        };
+        self.daemon.forget_seen();
+        verdict
     }
 
     async fn run_restart(
@@ -98,19 +100,19 @@ impl Node {
         approval: &impl Approval,
         metrics: &Metrics,
     ) -> Result<Outcome, RestartError> {
-        let Some(look) = &self.look else { return Ok(Outcome::Abandoned) };
-        let migrated = look.plan.migrated();
+        let Some(daemon) = self.daemon.seen() else { return Ok(Outcome::Abandoned) };
+        let migrated = daemon.seen.plan.migrated();
         if let Change { config: Some(replacement), .. } = &request.change
-            && let Err(error) = self.state().and_then(|state| edits::note(&state, replacement, migrated))
+            && let Err(error) = self.records.state().and_then(|state| edits::note(&state, replacement, migrated))
         {
             // An edit that is not written down could not be taken back later.
             return Ok(Outcome::Refused { why: error.to_string() });
         }
-        let mut restarts = self.restarts();
-        let plan_facts = plan_facts(&look.plan, &due.proxy);
+        let mut restarts = self.records.restarts();
+        let plan_facts = plan_facts(&daemon.seen.plan, &due.proxy);
         restarts.begun =
             Some(BegunRestart { plan: request.plan.as_str().to_owned(), change: plan_facts.change.clone() });
-        if let Err(error) = self.state().and_then(|state| state.save_restarts(&restarts)) {
+        if let Err(error) = self.records.state().and_then(|state| state.save_restarts(&restarts)) {
             return Ok(Outcome::Refused { why: error.to_string() });
         }
         metrics.restarts.inc();
@@ -119,7 +121,7 @@ impl Node {
             Ok(state) => state,
             Err(error) => return Ok(Outcome::Refused { why: error.to_string() }),
         };
-        Restarter::new(&state, &self.systemd, &look.cri).run(request, approval).await
+        Restarter::new(&state, &self.daemon.systemd, &daemon.cri).run(request, approval).await
     }
 
     /// Writes down how a restart ended, and what that means for the node.
@@ -159,11 +161,11 @@ impl Node {
         metrics: &Metrics,
     ) {
         if !matches!(outcome, Outcome::Restarted { .. })
-            && let Err(error) = self.state().and_then(|state| edits::forget_gone(&state))
+            && let Err(error) = self.records.state().and_then(|state| edits::forget_gone(&state))
         {
             tracing::warn!("an edit that did not come to be could not be struck out: {error}");
         }
-        let mut restarts = self.restarts();
+        let mut restarts = self.records.restarts();
         // After a crash the journal knows it.
         let plan = plan.or(match outcome {
             Outcome::Restarted { plan, .. } | Outcome::RolledBack { plan, .. } => plan.as_ref(),
@@ -181,8 +183,9 @@ impl Node {
                     let at = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
                     restarts.proved = Some(ProvedRestart { change, at });
                 }
-                let noted =
-                    edited.as_ref().map(|edited| self.state().and_then(|state| edits::note_backup(&state, edited)));
+                let noted = edited
+                    .as_ref()
+                    .map(|edited| self.records.state().and_then(|state| edits::note_backup(&state, edited)));
                 if let Some(Err(error)) = noted {
                     tracing::warn!("the backup of the edit could not be written down: {error}");
                 }
@@ -199,15 +202,15 @@ impl Node {
             Outcome::Refused { why } => restarts.failed = fail(FailedBy::Refusal, why.clone()),
             Outcome::Changed { .. } | Outcome::NotApproved { .. } | Outcome::Abandoned => return,
         }
-        if let Err(error) = self.state().and_then(|state| state.save_restarts(&restarts)) {
+        if let Err(error) = self.records.state().and_then(|state| state.save_restarts(&restarts)) {
             tracing::warn!("the restart could not be written down: {error}");
         }
     }
 
     /// What a node says whose containerd cannot be looked at: a restart that failed is told as long as nothing says that
     /// it is over, for what it left behind may be why.
-    pub(super) fn unobserved(&self, why: String) -> Verdict {
-        match self.restarts().failed {
+    pub(super) fn unobserved(&self, why: &str) -> Verdict {
+        match self.records.restarts().failed {
             Some(failed) => Verdict::failed(NodeFailure::Restart, format!("{}; now {why}", failed.why)),
             None => Verdict::failed(NodeFailure::Observe, why),
         }
@@ -220,23 +223,13 @@ impl Node {
         if waits || *verdict != Verdict::Ready || facts.effective != Effective::Yes {
             return;
         }
-        let restarts = self.restarts();
+        let restarts = self.records.restarts();
         if restarts.failed.is_none() {
             return;
         }
         let without = Restarts { failed: None, ..restarts };
-        if let Err(error) = self.state().and_then(|state| state.save_restarts(&without)) {
+        if let Err(error) = self.records.state().and_then(|state| state.save_restarts(&without)) {
             tracing::warn!("that the failed restart is over could not be written down: {error}");
-        }
-    }
-
-    pub(super) fn restarts(&self) -> Restarts {
-        match self.state().and_then(|state| state.restarts()) {
-            Ok(loaded) => loaded.value.unwrap_or_default(),
-            Err(error) => {
-                tracing::warn!("the earlier restarts could not be read: {error}");
-                Restarts::default()
-            }
         }
     }
 }
@@ -262,7 +255,7 @@ fn rolled_back(why: &str, still_down: Option<&str>) -> String {
 }
 
 /// What is due as a request; `None` where no unit can be restarted.
-fn request(look: &Look, due: &Due, ready_limit: Duration) -> Option<Request> {
+fn request(daemon: &SeenDaemon, due: &Due, ready_limit: Duration) -> Option<Request> {
     let Due { config, proxy } = due;
     let (drop_in, variables) = match proxy {
         ProxyPlan::Change(DropInChange { file, before, after, variables, restart: true, .. }) => {
@@ -275,15 +268,15 @@ fn request(look: &Look, due: &Due, ready_limit: Duration) -> Option<Request> {
         | ProxyPlan::Unsupported { .. }
         | ProxyPlan::HeldBack { .. } => (None, Vec::new()),
     };
-    let edit = look.plan.edit().filter(|_| *config);
+    let edit = daemon.seen.plan.edit().filter(|_| *config);
     Some(Request {
-        unit: look.unit.clone()?,
-        version: look.version,
-        main_config: look.config_file.clone(),
+        unit: daemon.seen.unit.clone()?,
+        version: daemon.seen.version,
+        main_config: daemon.seen.config_file.clone(),
         change: Change { config: edit.map(place::replacement), drop_in, variables },
-        certs_d: look.plan.directory()?.to_owned(),
-        plan: restart_hash(&look.plan, proxy),
+        certs_d: daemon.seen.plan.directory()?.to_owned(),
+        plan: restart_hash(&daemon.seen.plan, proxy),
         ready_limit,
-        known: look.known.clone(),
+        known: daemon.seen.known.clone(),
     })
 }

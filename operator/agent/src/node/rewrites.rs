@@ -12,7 +12,7 @@ use registry_mirror_host::{
 
 use super::{
     Asking, Node, edits,
-    observe::Look,
+    observe::SeenDaemon,
     place::{replacement, writer_for},
 };
 
@@ -20,8 +20,8 @@ impl Node {
     /// Puts the key back where somebody has written over it. What could not be put back is a sentence for the
     /// condition `Conflicts`. The caller holds the lock.
     pub(super) async fn mend(&mut self, slice: &Bundle) -> Option<String> {
-        let look = self.look.as_ref()?;
-        let directory = match &look.rewrite {
+        let daemon = self.daemon.seen()?;
+        let directory = match &daemon.seen.rewrite {
             Rewrite::PutBack { directory } => directory.clone(),
             Rewrite::Leave(contest) => return Some(format!("{contest}.")),
             Rewrite::None | Rewrite::NextStart { .. } => return None,
@@ -30,9 +30,9 @@ impl Node {
         if slice.entries.is_empty() {
             return None;
         }
-        let plan = look.as_written.as_ref()?;
+        let plan = daemon.seen.as_written.as_ref()?;
         let file = plan.edit()?.file.clone();
-        match self.write_again(look, plan).await {
+        match self.write_again(daemon, plan).await {
             Ok(true) => {
                 let what = format!(
                     "{} lost its `config_path = \"{}\"` to another program; it is put back without a restart, because \
@@ -40,8 +40,7 @@ impl Node {
                     file.display(),
                     directory.display()
                 );
-                tracing::warn!("{what}");
-                self.note_drift(&file, what);
+                self.drift.note(&file, what);
             }
             Ok(false) => tracing::info!("{} changed again meanwhile", file.display()),
             Err(why) => {
@@ -54,32 +53,33 @@ impl Node {
             }
         }
         // What was seen before is out of date; where nothing can be seen now it is still the best there is.
-        if let Err(why) = self.look_now(Asking::Allowed).await {
+        if let Err(why) = self.observe(Asking::Allowed).await {
             tracing::warn!("{why}");
         }
         None
     }
 
     /// Makes the edit of a plan once more; `false` where the file is another one than the plan was made for.
-    async fn write_again(&self, look: &Look, plan: &ConfigPlan) -> Result<bool, String> {
-        let (Some(edit), Some(directory), Some(unit)) = (plan.edit(), plan.directory(), look.unit.clone()) else {
+    async fn write_again(&self, daemon: &SeenDaemon, plan: &ConfigPlan) -> Result<bool, String> {
+        let (Some(edit), Some(directory), Some(unit)) = (plan.edit(), plan.directory(), daemon.seen.unit.clone())
+        else {
             return Err("no systemd unit runs containerd, so that nobody can check the new file".to_owned());
         };
         let replacement: Replacement = replacement(edit);
         let request = Request {
             unit,
-            version: look.version,
-            main_config: look.config_file.clone(),
+            version: daemon.seen.version,
+            main_config: daemon.seen.config_file.clone(),
             change: Change { config: Some(replacement.clone()), ..Change::default() },
             certs_d: directory.to_owned(),
             plan: plan.hash(),
             ready_limit: self.ready_limit,
-            known: look.known.clone(),
+            known: daemon.seen.known.clone(),
         };
-        let writer = writer_for(&self.root, &look.config_file, plan);
+        let writer = writer_for(&self.root, &daemon.seen.config_file, plan);
         let sentence = |error: registry_mirror_host::file_error::FileError| error.to_string();
         let state = StateDir::open(&writer).map_err(sentence)?;
-        let restarter = Restarter::new(&state, &self.systemd, &look.cri);
+        let restarter = Restarter::new(&state, &self.daemon.systemd, &daemon.cri);
         restarter.try_out(&request).await.map_err(|error| error.to_string())??;
         edits::note(&state, &replacement, plan.migrated()).map_err(sentence)?;
         match place(&state, &replacement).map_err(sentence)? {

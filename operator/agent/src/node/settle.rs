@@ -13,7 +13,7 @@ impl Node {
     /// # Errors
     /// A sentence; the next pass tries again.
     pub(super) async fn settle(&mut self, metrics: &Metrics) -> Result<(), String> {
-        match recover(&self.root, &self.systemd).await {
+        match recover(&self.root, &self.daemon.systemd).await {
             Ok(None) => {}
             Ok(Some(outcome)) => {
                 tracing::info!("a restart that was cut short is settled");

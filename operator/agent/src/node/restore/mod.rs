@@ -75,15 +75,21 @@ impl Node {
         self.share = None;
         // The last directory that was worked in, and the one in force: files of ours bear a mark, so that they are
         // found even where the record of them is lost.
-        let mut directories: BTreeSet<PathBuf> = [PathBuf::from(DEFAULT_DIRECTORY), self.places().1].into();
+        let mut directories: BTreeSet<PathBuf> = [PathBuf::from(DEFAULT_DIRECTORY), self.daemon.directory()].into();
         let mut version = MOST_LENIENT;
-        if let Ok(look) = self.look_now(Asking::Forbidden).await {
-            directories.extend(look.plan.roots());
-            version = look.version;
+        if let Ok(daemon) = self.observe(Asking::Forbidden).await {
+            directories.extend(daemon.seen.plan.roots());
+            version = daemon.seen.version;
         }
         self.forget();
-        let host =
-            Host { root: self.root.clone(), systemd: self.systemd.clone(), depth, staying, version, directories };
+        let host = Host {
+            root: self.root.clone(),
+            systemd: self.daemon.systemd.clone(),
+            depth,
+            staying,
+            version,
+            directories,
+        };
         if !host.has_anything_of_ours()? {
             let mut restored = Restored::default();
             for directory in &host.directories {
@@ -92,11 +98,17 @@ impl Node {
             }
             return Ok(restored);
         }
-        let _lock = self.lock().await?;
+        let _lock = self.records.lock().await.map_err(|error| error.to_string())?;
         self.settle(metrics).await?;
         let restored = host.put_back().await?;
         self.forget();
         Ok(restored)
+    }
+
+    /// The next pass knows nothing of this node.
+    fn forget(&mut self) {
+        self.daemon.forget();
+        self.records.forget();
     }
 
     /// One pass in the mode `Restore`.
