@@ -10,7 +10,7 @@ use thiserror::Error;
 /// A containerd release, without build or distribution suffixes.
 ///
 /// `1.6.20~ds1`, `v2.1.4-k3s1` and `2.4.2` are all read; what follows the third number is dropped, because the
-/// distributions' suffixes do not change how registry configuration is read.
+/// distributions' suffixes do not change how registry configuration is read. One does: K3s's and RKE2's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Version {
@@ -20,6 +20,8 @@ pub struct Version {
     pub minor: u16,
     /// The patch release.
     pub patch: u16,
+    /// The build of K3s's fork, which RKE2 has too: 1 of `2.1.5-k3s1`.
+    pub k3s: Option<u16>,
 }
 
 /// The text is not a containerd version.
@@ -31,7 +33,7 @@ impl Version {
     /// A release by its three numbers.
     #[must_use]
     pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
-        Self { major, minor, patch }
+        Self { major, minor, patch, k3s: None }
     }
 
     /// The oldest release whose registry configuration this project has tested.
@@ -84,6 +86,14 @@ impl Version {
         self.at_least(2, 1, 0)
     }
 
+    /// A hosts.toml with a host and without the key `server` has no upstream: the last host is the last that is asked.
+    /// K3s's fork alone (`parseHostsFile` of github.com/k3s-io/containerd, read at 2.1.5-k3s1 and seen on it); `server =
+    /// ""` is the registry itself there and everywhere.
+    #[must_use]
+    pub const fn needs_server_for_upstream(self) -> bool {
+        self.k3s.is_some()
+    }
+
     /// `registry.configs.<host>.tls` is read (1.x); 2.0 removed it and only warns.
     #[must_use]
     pub const fn reads_configs_tls(self) -> bool {
@@ -128,8 +138,9 @@ impl Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { major, minor, patch } = self;
-        write!(f, "{major}.{minor}.{patch}")
+        let Self { major, minor, patch, k3s } = self;
+        write!(f, "{major}.{minor}.{patch}")?;
+        k3s.map_or(Ok(()), |build| write!(f, "-k3s{build}"))
     }
 }
 
@@ -149,7 +160,12 @@ impl FromStr for Version {
             }
             part[..digits].parse::<u16>().map_err(|_| refused())
         };
-        Ok(Self { major: number(false)?, minor: number(false)?, patch: number(true)? })
+        let release = Self::new(number(false)?, number(false)?, number(true)?);
+        let build = numbers.split_once("-k3s").and_then(|(_, rest)| {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            rest[..digits].parse().ok()
+        });
+        Ok(Self { k3s: build, ..release })
     }
 }
 
@@ -175,13 +191,22 @@ mod tests {
     fn reads_the_spellings_of_distributions() {
         for (text, expected) in [
             ("1.6.20~ds1", Version::new(1, 6, 20)),
-            ("v2.1.4-k3s1", Version::new(2, 1, 4)),
+            ("v2.1.4-k3s1", Version { k3s: Some(1), ..Version::new(2, 1, 4) }),
+            ("1.7.23-k3s2.27", Version { k3s: Some(2), ..Version::new(1, 7, 23) }),
             ("2.4.2", Version::new(2, 4, 2)),
             ("2.2.0-rc.1", Version::new(2, 2, 0)),
             ("1.7.24+unknown\n", Version::new(1, 7, 24)),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
+    }
+
+    /// The state directory and NodeMirror keep it as text.
+    #[test]
+    fn a_build_of_the_fork_is_kept() {
+        let version: Version = "v2.1.5-k3s1".parse().expect("a version");
+        assert_eq!(version.to_string().parse(), Ok(version));
+        assert!(version.needs_server_for_upstream() && !Version::new(2, 1, 5).needs_server_for_upstream());
     }
 
     #[test]

@@ -73,15 +73,15 @@ pub fn directories(registry: &RegistryName, version: Version) -> Vec<String> {
 #[must_use]
 pub fn explain(image: &ImageReference, version: Version, configured: &Configured) -> Explanation {
     let mut warnings = Vec::new();
-    let (file, hosts) = match configured {
+    let Reading { file, hosts, has_upstream } = match configured {
         Configured::NotRead { why } => {
             warnings.push(format!("containerd reads no hosts.toml: {why}"));
-            (None, HostsToml::default())
+            Reading::nothing()
         }
         Configured::Nothing { certs_dir } => {
             let names = directories(&image.registry, version).join(", ");
             warnings.push(format!("{} holds none of the directories {names}", certs_dir.display()));
-            (None, HostsToml::default())
+            Reading::nothing()
         }
         Configured::Directory(directory) => read(directory, version, &mut warnings),
     };
@@ -95,12 +95,20 @@ pub fn explain(image: &ImageReference, version: Version, configured: &Configured
         }
     }
     let last = match &server {
-        Some(url) => Attempt::of_host(image, version, url, &root, section("server".to_owned())),
-        None => Ok(Attempt::of_registry(image, version, &root, file.clone())),
+        Some(url) => Some(Attempt::of_host(image, version, url, &root, section("server".to_owned()))),
+        None if has_upstream => Some(Ok(Attempt::of_registry(image, version, &root, file.clone()))),
+        None => {
+            warnings.push(format!(
+                "containerd {version} asks the registry itself only where a file has the key `server`: add `server = \
+                 \"\"` above its tables if it is meant to be asked last"
+            ));
+            None
+        }
     };
     match last {
-        Ok(attempt) => attempts.push(attempt),
-        Err(error) => warnings.push(error.to_string()),
+        Some(Ok(attempt)) => attempts.push(attempt),
+        Some(Err(error)) => warnings.push(error.to_string()),
+        None => {}
     }
     let mut order = 0;
     for attempt in &mut attempts {
@@ -115,7 +123,22 @@ pub fn explain(image: &ImageReference, version: Version, configured: &Configured
     Explanation { image: image.to_string(), registry: image.registry.clone(), file, attempts, warnings }
 }
 
-fn read(directory: &RegistryDirectory, version: Version, warnings: &mut Vec<String>) -> (Option<PathBuf>, HostsToml) {
+/// What containerd makes of the file for a registry.
+struct Reading {
+    file: Option<PathBuf>,
+    hosts: HostsToml,
+    /// Whether the registry itself is asked last where no `server` is named.
+    has_upstream: bool,
+}
+
+impl Reading {
+    /// No file counts.
+    fn nothing() -> Self {
+        Self { file: None, hosts: HostsToml::default(), has_upstream: true }
+    }
+}
+
+fn read(directory: &RegistryDirectory, version: Version, warnings: &mut Vec<String>) -> Reading {
     let RegistryDirectory { path, hosts_toml } = directory;
     let Some(bytes) = hosts_toml.as_deref().filter(|bytes| !bytes.is_empty()) else {
         warnings.push(format!(
@@ -123,18 +146,20 @@ fn read(directory: &RegistryDirectory, version: Version, warnings: &mut Vec<Stri
              files of that directory, and does not look at _default",
             path.display()
         ));
-        return (None, HostsToml::default());
+        return Reading::nothing();
     };
     let file = path.join("hosts.toml");
     let parsed = match std::str::from_utf8(bytes) {
-        Ok(text) => hosts_toml::parse(text, version).map_err(|error| error.to_string()),
+        Ok(text) => hosts_toml::parse(text, version)
+            .map(|hosts| (hosts_toml::has_upstream(text, &hosts, version), hosts))
+            .map_err(|error| error.to_string()),
         Err(_) => Err("it is no UTF-8; containerd ignores the whole file and goes to the registry itself".to_owned()),
     };
     match parsed {
-        Ok(hosts) => (Some(file), hosts),
+        Ok((has_upstream, hosts)) => Reading { file: Some(file), hosts, has_upstream },
         Err(why) => {
             warnings.push(format!("{}: {why}", file.display()));
-            (None, HostsToml::default())
+            Reading::nothing()
         }
     }
 }

@@ -83,3 +83,21 @@ fn no_host_that_resolves_fails_the_pull() {
     let text = "server = \"https://m\"\ncapabilities = [\"pull\"]\n[host.\"https://m\"]\ncapabilities = [\"pull\"]\n";
     assert!(explained("quay.io/a/b:1", text, V2_4).contains("no resolve hosts"));
 }
+
+/// K3s's fork (seen on 2.1.5-k3s1: such a pull ends with NotFound).
+#[test]
+fn the_fork_of_k3s_asks_the_registry_only_where_server_is_named() {
+    let fork: Version = "2.1.5-k3s1".parse().expect("a version");
+    let asked = |text: &str, version| {
+        let image: ImageReference = "quay.io/a/b:1".parse().expect("an image");
+        let path = PathBuf::from("/certs.d/quay.io");
+        let directory = RegistryDirectory { path, hosts_toml: Some(text.as_bytes().to_vec()) };
+        let explanation = explain(&image, version, &Configured::Directory(directory));
+        (explanation.attempts.len(), explanation.warnings.len())
+    };
+    let file = "[host.\"https://m\"]\n";
+    assert_eq!(asked(file, V2_4), (2, 0));
+    assert_eq!(asked(file, fork), (1, 1));
+    assert_eq!(asked(&format!("server = \"\"\n{file}"), fork), (2, 0));
+    assert_eq!(asked("skip_verify = true\n", fork), (1, 0), "a file without hosts has its root");
+}

@@ -59,6 +59,14 @@ pub fn parse(text: &str, version: Version) -> Result<HostsToml, ParseError> {
     Ok(HostsToml { server, root: reader.fields(root)?, hosts })
 }
 
+/// Whether a file that [`parse`] accepts ends at the upstream for this containerd, be it named or not.
+#[must_use]
+pub fn has_upstream(text: &str, hosts: &HostsToml, version: Version) -> bool {
+    !version.needs_server_for_upstream()
+        || hosts.hosts.is_empty()
+        || Document::parse(text).is_ok_and(|document| document.as_table().contains_key("server"))
+}
+
 struct Reader<'a> {
     text: &'a str,
     version: Version,

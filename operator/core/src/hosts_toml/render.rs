@@ -39,9 +39,8 @@ impl fmt::Debug for Rendered {
 pub fn render(file: &HostsToml, version: Version) -> Rendered {
     let (HostsToml { server, root, hosts }, omitted) = fit(file, version);
     let mut text = String::new();
-    if let Some(server) = &server {
-        line(&mut text, "server", &string(server));
-    }
+    // Upstream containerd takes an empty one for none, K3s's fork asks no upstream without the key.
+    line(&mut text, "server", &string(server.as_deref().unwrap_or_default()));
     for (key, value) in keys(&root) {
         line(&mut text, key, &value);
     }
