@@ -186,6 +186,14 @@ impl Ground<'_> {
             if let Some((path, why)) = managed_elsewhere.unreadable.clone().filter(|_| number == 0) {
                 plan.findings.push(Finding { object: String::new(), path, what: What::ClaimsUnknown { why } });
             }
+            if let Some(program) = managed_elsewhere.peers.as_ref().filter(|_| number == 0) {
+                let ours = desired.iter().filter(|files| !managed_elsewhere.registries.contains_key(&files.registry));
+                plan.findings.extend(ours.map(|files| Finding {
+                    object: files.object.clone(),
+                    path: root.path.join(files.registry.directory()),
+                    what: What::Bypasses { program: program.clone() },
+                }));
+            }
             (root.path.clone(), plan)
         };
         directories.iter().enumerate().map(plan).collect()

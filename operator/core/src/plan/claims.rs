@@ -1,8 +1,9 @@
 //! Registries whose directories another program writes: K3s and RKE2 make them from a `registries.yaml` at each start.
 //!
-//! At its start K3s removes the directory of every registry that the file names, and every directory whose hosts.toml
-//! begins with its own header line; all others it leaves alone (k3s pkg/agent/containerd/config.go
-//! `cleanContainerdHosts`, which RKE2 runs as well). A file of ours in such a directory would last until then.
+//! At its start K3s removes the directory of every registry that it has something to write for, and every directory
+//! whose hosts.toml begins with its own header line; all others it leaves alone (k3s pkg/agent/containerd/config.go
+//! `getHostConfigs` and `cleanContainerdHosts`, read at 1.35.0; RKE2 runs the same code). A file of ours in such a
+//! directory would last until then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,11 +15,24 @@ use serde_json::Value;
 use super::files::{Bytes, Directory, Entry, FileEntry, HOSTS_TOML, Listing};
 use crate::registry::RegistryName;
 
+/// Where K3s and RKE2 keep their containerd's configuration, below their data directory. certs.d lies beside it.
+const CONFIG: &str = "agent/etc/containerd/config.toml";
+const CERTS_D: &str = "agent/etc/containerd/certs.d";
+
+/// The config.toml of a containerd whose `root` is this directory, where it is laid out as K3s and RKE2 do (pkg/agent/
+/// config of K3s: `Containerd.Root` and `Containerd.Config`, both below the data directory); `None` elsewhere.
+#[must_use]
+pub fn generated_config(data: &Path) -> Option<PathBuf> {
+    data.ends_with("agent/containerd").then(|| Some(data.ancestors().nth(2)?.join(CONFIG)))?
+}
+
 /// What other programs claim in one certs.d.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
     /// The registries, with the file that names them as a message calls it.
     pub registries: BTreeMap<RegistryName, String>,
+    /// The program whose nodes share images of every registry that has no directory of its own.
+    pub peers: Option<String>,
     /// A file that could not be understood, and why: what it names is not known.
     pub unreadable: Option<(PathBuf, String)>,
 }
@@ -35,7 +49,7 @@ impl Generator {
     /// nobody does. K3s and RKE2 keep it in `DATA-DIR/agent/etc/containerd/certs.d`, whatever their data directory is.
     #[must_use]
     pub fn of(certs_d: &Path, config_toml: Option<&[u8]>) -> Option<Self> {
-        if !certs_d.ends_with("agent/etc/containerd/certs.d") {
+        if !certs_d.ends_with(CERTS_D) {
             return None;
         }
         let by_path = || {
@@ -71,22 +85,87 @@ pub fn generated_by(content: &[u8]) -> Option<&str> {
     (is_name && rest.starts_with("DO NOT EDIT.")).then_some(program)
 }
 
-/// `private-registry` of K3s's settings; `None` where they do not name it or cannot be understood.
-#[must_use]
-pub fn private_registry(config_yaml: &str) -> Option<PathBuf> {
-    let settings = yaml(config_yaml).ok()?;
-    Some(PathBuf::from(settings.get("private-registry")?.as_str()?))
+/// What K3s's settings say that decides over certs.d. A later file wins, key by key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// `private-registry`: another file than the usual registries.yaml.
+    pub registries_yaml: Option<PathBuf>,
+    /// `data-dir`: another directory than the usual one.
+    pub data_dir: Option<PathBuf>,
+    /// `embedded-registry`: nodes share images. Set on servers alone, which tell the agents.
+    pub embedded_registry: bool,
 }
 
-/// The registries that a `registries.yaml` names under `mirrors` and `configs`; `*` is `_default`. What no image can
-/// name is passed over.
+impl Settings {
+    /// Takes over what a `config.yaml` names. One that cannot be understood changes nothing.
+    pub fn read(&mut self, config_yaml: &str) {
+        let Ok(settings) = yaml(config_yaml) else { return };
+        let path = |key: &str| settings.get(key).and_then(Value::as_str).map(PathBuf::from);
+        self.registries_yaml = path("private-registry").or_else(|| self.registries_yaml.take());
+        self.data_dir = path("data-dir").or_else(|| self.data_dir.take());
+        match settings.get("embedded-registry") {
+            Some(Value::Bool(embedded)) => self.embedded_registry = *embedded,
+            Some(Value::String(embedded)) => self.embedded_registry = embedded == "true",
+            _ => {}
+        }
+    }
+
+    /// The config.toml that is generated for containerd, where the data directory is not the usual one.
+    #[must_use]
+    pub fn config_toml(&self) -> Option<PathBuf> {
+        self.data_dir.as_ref().filter(|directory| directory.is_absolute()).map(|directory| directory.join(CONFIG))
+    }
+}
+
+/// The registries that K3s makes directories for by a `registries.yaml`; `*` is `_default`. Fields that K3s does not
+/// know count as little as they do there, and what no image can name is passed over.
 ///
 /// # Errors
 /// The file is no YAML; what is wrong and where, without a line of it, since it may hold passwords.
-pub fn registries_yaml(text: &str) -> Result<BTreeSet<RegistryName>, String> {
+pub fn registries_yaml(text: &str, embedded_registry: bool) -> Result<BTreeSet<RegistryName>, String> {
     let document = yaml(text)?;
-    let named = ["mirrors", "configs"].into_iter().filter_map(|section| document.get(section)?.as_object());
-    Ok(named.flat_map(|section| section.keys()).filter_map(|key| registry(key)).collect())
+    let section = |name: &str| document.get(name).and_then(Value::as_object).into_iter().flatten();
+    let has_settings = |host: &str| {
+        section("configs").any(|(key, config)| {
+            key == host && ["auth", "tls"].iter().any(|field| config.get(field).is_some_and(|field| !field.is_null()))
+        })
+    };
+    let is_written = |host: &String, mirror: &Value| {
+        // The embedded registry is an endpoint of each registry that is named.
+        (embedded_registry && !is_loopback(host))
+            || has_settings(host)
+            || (host == "docker.io" && has_settings("registry-1.docker.io"))
+            || has_endpoint(host, mirror)
+    };
+    let mirrors = section("mirrors").filter(|(host, mirror)| is_written(host, mirror)).map(|(host, _)| host);
+    let configs = section("configs").map(|(host, _)| host).filter(|host| has_settings(host));
+    Ok(mirrors.chain(configs).filter_map(|host| registry(host)).collect())
+}
+
+/// Whether there is an endpoint beside the registry itself, which as the last one is none unless names are rewritten.
+fn has_endpoint(host: &str, mirror: &Value) -> bool {
+    let endpoints = mirror.get("endpoint").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let rewrites = mirror.get("rewrite").and_then(Value::as_object).is_some_and(|rewrites| !rewrites.is_empty());
+    match endpoints {
+        [Value::String(only)] if !rewrites => address(only) != address(host),
+        endpoints => !endpoints.is_empty(),
+    }
+}
+
+/// Where an endpoint leads by https, `None` where that cannot be told; the same for two that K3s takes for the same.
+fn address(endpoint: &str) -> Option<&str> {
+    let rest = endpoint.strip_prefix("https://").unwrap_or(endpoint);
+    let host = rest.strip_suffix("/v2").unwrap_or(rest).trim_end_matches('/');
+    (!host.contains('/') && !is_loopback(host)).then_some(if host == "registry-1.docker.io" {
+        "docker.io"
+    } else {
+        host
+    })
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.split(':').next().is_some_and(|host| host == "localhost" || host.starts_with("127."))
+        || host.starts_with("[::1]")
 }
 
 /// What is claimed in a certs.d that `generator` writes: the registries that its file names (`Err` where it could not
@@ -94,16 +173,16 @@ pub fn registries_yaml(text: &str) -> Result<BTreeSet<RegistryName>, String> {
 #[must_use]
 pub fn claims(
     generator: &Generator,
-    file: &Path,
-    content: Result<Option<String>, String>,
+    (file, content): (&Path, Result<Option<String>, String>),
+    embedded_registry: bool,
     listing: &Listing,
 ) -> Claims {
     let Generator { program } = generator;
-    let mut claims = Claims::default();
-    for name in listing.entries.iter().filter(|(_, entry)| is_generated(entry)).filter_map(|(name, _)| named(name)) {
+    let mut claims = Claims { peers: shares_images(listing).then(|| program.clone()), ..Claims::default() };
+    for name in generated(listing).filter_map(|(name, _)| RegistryName::of_directory(name)) {
         claims.registries.insert(name, format!("the registries.yaml that {program} started with"));
     }
-    match content.and_then(|text| text.map(|text| registries_yaml(&text)).transpose()) {
+    match content.and_then(|text| text.map(|text| registries_yaml(&text, embedded_registry)).transpose()) {
         Ok(named) => {
             for name in named.into_iter().flatten() {
                 claims.registries.insert(name, file.display().to_string());
@@ -129,21 +208,24 @@ fn registry(key: &str) -> Option<RegistryName> {
     host.split('/').next().unwrap_or(host).parse().ok()
 }
 
-/// The registry of a directory: `host:5000` as K3s calls it, or `host_5000_`.
-fn named(directory: &str) -> Option<RegistryName> {
-    let port = |name: &str| {
-        let (host, port) = name.strip_suffix('_')?.rsplit_once('_')?;
-        format!("{host}:{port}").parse().ok()
-    };
-    directory.parse().ok().or_else(|| port(directory))
+/// The directories that K3s has generated, with their hosts.toml.
+fn generated(listing: &Listing) -> impl Iterator<Item = (&str, &str)> {
+    listing.entries.iter().filter_map(|(name, entry)| {
+        let Entry::Directory(Directory { files }) = entry else { return None };
+        let Some(FileEntry::Regular { content: Some(Bytes(content)), .. }) = files.get(HOSTS_TOML) else { return None };
+        generated_by(content)?;
+        Some((name.as_str(), std::str::from_utf8(content).ok()?))
+    })
 }
 
-fn is_generated(entry: &Entry) -> bool {
-    let Entry::Directory(Directory { files }) = entry else { return false };
-    match files.get(HOSTS_TOML) {
-        Some(FileEntry::Regular { content: Some(Bytes(content)), .. }) => generated_by(content).is_some(),
-        _ => false,
-    }
+/// Whether nodes share the images of every registry: the embedded registry has a directory of its own, on loopback, and
+/// stands in `_default` (k3s pkg/spegel `InjectMirror`).
+fn shares_images(listing: &Listing) -> bool {
+    let default = generated(listing).find(|(name, _)| *name == RegistryName::DEFAULT);
+    default.is_some_and(|(_, text)| {
+        let is_named = |name: &str| text.contains(&format!("[host.\"https://{name}/v2\"]"));
+        generated(listing).any(|(name, _)| is_loopback(name) && is_named(name))
+    })
 }
 
 #[cfg(test)]
@@ -151,18 +233,47 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> Vec<String> {
-        registries_yaml(text).expect("YAML").iter().map(ToString::to_string).collect()
+        registries_yaml(text, false).expect("YAML").iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn mirrors_and_configs_name_registries() {
-        let text = "mirrors:\n  docker.io:\n    endpoint: [https://m.example.com]\n    rewrite: {\"^a\": b}\n  \"*\":\n  \
-                    registry.example.com:5000: {}\nconfigs:\n  harbor.example.com:\n    auth: {username: u, password: p}\n  \
+        let text = "mirrors:\n  docker.io:\n    endpoint: [https://m.example.com]\n    rewrite: {\"^a\": b}\n  \"*\":\n    \
+                    endpoint: [https://m.example.com]\n  registry.example.com:5000: {endpoint: [http://m]}\nconfigs:\n  harbor.example.com:\n    auth: {username: u, password: p}\n  \
                     https://other.example.com/v2:\n    tls: {insecure_skip_verify: true}\n";
         assert_eq!(
             names(text),
             ["_default", "docker.io", "harbor.example.com", "other.example.com", "registry.example.com:5000"]
         );
+    }
+
+    /// What K3s 1.35.0 writes nothing for: seen on it.
+    #[test]
+    fn what_k3s_writes_nothing_for_is_not_claimed() {
+        for text in [
+            "mirrors: {docker.io: }",
+            "mirrors: {docker.io: {endpoint: []}}",
+            "mirrors: {docker.io: {endpoints: [https://a-typo]}}",
+            "mirrors: {docker.io: {rewrite: {a: b}}}",
+            "mirrors: {quay.io: {endpoint: [https://quay.io]}}",
+            "mirrors: {docker.io: {endpoint: [https://registry-1.docker.io/v2]}}",
+            "configs: {quay.io: }",
+            "configs: {quay.io: {auth: , tls: }}",
+        ] {
+            assert_eq!(names(text), [""; 0], "{text}");
+        }
+        for (text, expected) in [
+            ("mirrors: {quay.io: {endpoint: [http://quay.io]}}", "quay.io"),
+            ("mirrors: {quay.io: {endpoint: [https://quay.io], rewrite: {a: b}}}", "quay.io"),
+            ("mirrors: {quay.io: {endpoint: [https://m, https://quay.io]}}", "quay.io"),
+            ("mirrors: {docker.io: }\nconfigs: {registry-1.docker.io: {auth: {username: u}}}", "docker.io"),
+            ("configs: {'*': {tls: {insecure_skip_verify: true}}}", "_default"),
+            ("configs: {quay.io: {tls: {}, other: 1}}\nother: 1", "quay.io"),
+        ] {
+            assert_eq!(names(text), [expected], "{text}");
+        }
+        let embedded = registries_yaml("mirrors: {'*': , 'localhost:5000': }", true).expect("YAML");
+        assert_eq!(embedded.iter().map(RegistryName::as_str).collect::<Vec<_>>(), ["_default"]);
     }
 
     #[test]
@@ -176,11 +287,12 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_reported_without_its_lines() {
-        let error = registries_yaml("configs:\n  a.io:\n    auth: {password: hunter2\nmirrors: [").expect_err("broken");
+        let text = "configs:\n  a.io:\n    auth: {password: hunter2\nmirrors: [";
+        let error = registries_yaml(text, false).expect_err("broken");
         assert!(!error.contains("hunter2"), "{error}");
         let generator = Generator { program: "k3s".to_owned() };
         let file = Path::new("/etc/rancher/k3s/registries.yaml");
-        let claims = claims(&generator, file, Ok(Some("mirrors: {".to_owned())), &Listing::default());
+        let claims = claims(&generator, (file, Ok(Some("mirrors: {".to_owned()))), false, &Listing::default());
         assert!(claims.registries.is_empty() && claims.unreadable.is_some());
     }
 
@@ -231,7 +343,9 @@ mod tests {
         };
         let generator = Generator { program: "k3s".to_owned() };
         let file = generator.registries_yaml();
-        let claims = claims(&generator, &file, Ok(Some("mirrors: {docker.io: }\n".to_owned())), &listing);
+        let text = "mirrors: {docker.io: {endpoint: [https://m]}}\n".to_owned();
+        let claims = claims(&generator, (&file, Ok(Some(text))), false, &listing);
+        assert_eq!(claims.peers, None);
         let claimed: Vec<_> = claims.registries.iter().map(|(name, by)| (name.as_str(), by.as_str())).collect();
         let started = "the registries.yaml that k3s started with";
         assert_eq!(
@@ -245,11 +359,44 @@ mod tests {
         );
     }
 
+    /// As K3s 1.35.0 writes them for `mirrors: {"*": }` with `embedded-registry: true`.
     #[test]
-    fn k3s_can_be_told_to_read_another_file() {
-        let text = "private-registry: /srv/registries.yaml\ntls-san: [a]\n";
-        assert_eq!(private_registry(text), Some(PathBuf::from("/srv/registries.yaml")));
-        assert_eq!(private_registry("tls-san: [a]\n"), None);
-        assert_eq!(private_registry("{"), None);
+    fn nodes_that_share_every_image_are_seen() {
+        let header = "# File generated by k3s. DO NOT EDIT.\n";
+        let own = "[host]\n[host.\"https://127.0.0.1:6443/v2\"]\n  capabilities = [\"pull\", \"resolve\"]\n";
+        let file = |text: String| {
+            let content = Some(Bytes(text.into_bytes()));
+            let file = FileEntry::Regular { mode: 0o600, uid: 0, gid: 0, content };
+            Entry::Directory(Directory { files: [(HOSTS_TOML.to_owned(), file)].into() })
+        };
+        let peers = |entries: &[(&str, String)]| {
+            let entries = entries.iter().map(|(name, text)| ((*name).to_owned(), file(text.clone()))).collect();
+            let generator = Generator { program: "k3s".to_owned() };
+            claims(&generator, (Path::new("/r"), Ok(None)), false, &Listing { entries }).peers
+        };
+        let embedded = ("127.0.0.1:6443", format!("{header}{own}"));
+        let default = ("_default", format!("{header}server = \"\"\n{own}"));
+        assert_eq!(peers(&[embedded.clone(), default.clone()]).as_deref(), Some("k3s"));
+        assert_eq!(peers(&[embedded.clone(), ("docker.io", default.1.clone())]), None);
+        assert_eq!(peers(&[default]), None);
+        assert_eq!(peers(&[embedded]), None);
+    }
+
+    #[test]
+    fn a_later_file_of_settings_wins_key_by_key() {
+        let mut settings = Settings::default();
+        settings
+            .read("private-registry: /srv/registries.yaml\ntls-san: [a]\ndata-dir: /data\nembedded-registry: true\n");
+        settings.read("{");
+        settings.read("data-dir: /srv/k3s\nembedded-registry: 'false'\n");
+        assert_eq!(
+            settings,
+            Settings {
+                registries_yaml: Some("/srv/registries.yaml".into()),
+                data_dir: Some("/srv/k3s".into()),
+                embedded_registry: false
+            }
+        );
+        assert_eq!(settings.config_toml().as_deref(), Some(Path::new("/srv/k3s/agent/etc/containerd/config.toml")));
     }
 }

@@ -162,18 +162,7 @@ pub fn plan_files(input: &Input<'_>) -> FilesPlan {
         desired.entry(want.registry.directory()).or_insert(want);
     }
     let on_hold: BTreeSet<String> = input.on_hold.iter().map(RegistryName::directory).collect();
-    let claimed: BTreeMap<String, &str> = input
-        .claimed
-        .iter()
-        .flat_map(|(registry, by)| registry.directories().into_iter().map(move |name| (name, by.as_str())))
-        .collect();
-    // a desired `host:5000` is theirs when they claim it, under whatever directory name they keep it
-    let is_claimed = |name: &str| {
-        claimed.get(name).copied().or_else(|| {
-            let registry = &desired.get(name)?.registry;
-            input.claimed.get(registry).map(String::as_str)
-        })
-    };
+    let claim = |name: &str| input.claimed.get_key_value(&RegistryName::of_directory(name)?);
 
     let concerned: BTreeSet<&String> = desired
         .keys()
@@ -185,14 +174,16 @@ pub fn plan_files(input: &Input<'_>) -> FilesPlan {
         if on_hold.contains(name) {
             continue;
         }
-        if let Some(by) = is_claimed(name) {
-            if let Some(want) = desired.get(name) {
+        if let Some((registry, by)) = claim(name) {
+            let want = desired.get(name);
+            if let Some(want) = want {
                 plan.findings.push(Finding {
                     object: want.object.clone(),
-                    path: input.certs_d.join(name),
-                    what: What::Claimed { registry: want.registry.clone(), by: by.to_owned() },
+                    path: input.certs_d.join(registry.as_str()),
+                    what: What::Claimed { registry: registry.clone(), by: by.clone() },
                 });
             }
+            unwanted::plan_claimed(input, name, want.is_some() && name == registry.as_str(), &mut plan);
             continue;
         }
         match desired.get(name) {

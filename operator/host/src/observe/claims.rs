@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use registry_mirror_core::plan::{
-    claims::{Claims, Generator, claims as decide, private_registry},
+    claims::{Claims, Generator, Settings, claims as decide},
     files::Listing,
 };
 
@@ -16,20 +16,25 @@ pub fn claims(root: &HostRoot, certs_d: &Path, listing: &Listing) -> Claims {
     let config_toml = certs_d.parent().map(|parent| parent.join("config.toml"));
     let config_toml = config_toml.and_then(|path| root.read(&path).ok().flatten());
     let Some(generator) = Generator::of(certs_d, config_toml.as_deref()) else { return Claims::default() };
-    let (settings, drop_ins) = generator.settings();
-    let mut file = generator.registries_yaml();
-    // The last one wins, as K3s reads them.
-    for settings in std::iter::once(settings).chain(root.glob(&drop_ins).unwrap_or_default()) {
-        let text = root.read(&settings).ok().flatten();
-        if let Some(named) = text.and_then(|text| private_registry(&String::from_utf8_lossy(&text))) {
-            file = named;
-        }
-    }
+    let Settings { registries_yaml, embedded_registry, data_dir: _ } = settings(root, &generator);
+    let file = registries_yaml.unwrap_or_else(|| generator.registries_yaml());
     let content = match root.read(&file) {
         Ok(content) => Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned())),
         Err(error) => Err(error.to_string()),
     };
-    decide(&generator, &file, content, listing)
+    decide(&generator, (&file, content), embedded_registry, listing)
+}
+
+/// What the settings of K3s or RKE2 say. The last file wins, as they read them.
+pub(super) fn settings(root: &HostRoot, generator: &Generator) -> Settings {
+    let (main, drop_ins) = generator.settings();
+    let mut settings = Settings::default();
+    for file in std::iter::once(main).chain(root.glob(&drop_ins).unwrap_or_default()) {
+        if let Some(text) = root.read(&file).ok().flatten() {
+            settings.read(&String::from_utf8_lossy(&text));
+        }
+    }
+    settings
 }
 
 #[cfg(test)]
@@ -71,17 +76,18 @@ mod tests {
     #[test]
     fn a_drop_in_of_k3s_names_another_file() {
         let (_dir, root) = host(&[
-            ("/etc/rancher/k3s/registries.yaml", "mirrors: {docker.io: }\n"),
+            ("/etc/rancher/k3s/registries.yaml", "mirrors: {docker.io: {endpoint: [http://m]}}\n"),
             ("/etc/rancher/k3s/config.yaml", "private-registry: /srv/first.yaml\n"),
             ("/etc/rancher/k3s/config.yaml.d/10-registry.yaml", "private-registry: /srv/second.yaml\n"),
-            ("/srv/second.yaml", "mirrors: {quay.io: }\n"),
+            ("/srv/second.yaml", "mirrors: {quay.io: {endpoint: [http://m]}}\n"),
         ]);
         assert_eq!(claimed(&root, CERTS_D), ["quay.io"]);
     }
 
     #[test]
     fn a_file_that_an_earlier_k3s_left_behind_claims_nothing_of_another_containerd() {
-        let (_dir, root) = host(&[("/etc/rancher/k3s/registries.yaml", "mirrors: {docker.io: }\n")]);
+        let (_dir, root) =
+            host(&[("/etc/rancher/k3s/registries.yaml", "mirrors: {docker.io: {endpoint: [http://m]}}\n")]);
         assert!(claimed(&root, "/etc/containerd/certs.d").is_empty());
     }
 

@@ -57,6 +57,11 @@ pub enum What {
         /// What is wrong with it.
         why: String,
     },
+    /// Files of ours for a registry are read instead of `_default`, behind which another program's peers are.
+    Bypasses {
+        /// That program.
+        program: String,
+    },
     /// The hosts.toml of this directory is not read any more, because containerd looks into ours first.
     Hidden {
         /// Our directory.
@@ -134,7 +139,7 @@ impl Finding {
             | What::ClaimsUnknown { .. }
             | What::Hidden { .. }
             | What::Unreadable { .. } => true,
-            What::Drift(_) | What::Carried { .. } | What::NotRestored { .. } => false,
+            What::Drift(_) | What::Carried { .. } | What::NotRestored { .. } | What::Bypasses { .. } => false,
         }
     }
 
@@ -147,7 +152,7 @@ impl Finding {
     /// Whether it is a note: nothing is in anybody's way, and nothing is lost.
     #[must_use]
     pub const fn is_note(&self) -> bool {
-        matches!(self.what, What::Carried { .. })
+        matches!(self.what, What::Carried { .. } | What::Bypasses { .. })
     }
 
     /// Whether the object's files could not be put in place.
@@ -221,10 +226,20 @@ impl fmt::Display for Finding {
                 "{path} is not a regular file of a sensible size, and RegistryMirror/{object} is not applied: move it \
                  away"
             ),
-            What::Claimed { registry, by } => write!(
+            What::Claimed { registry, by } => {
+                // The key of registries.yaml.
+                let named = if registry.is_default() { "\"*\"" } else { registry.as_str() };
+                write!(
+                    f,
+                    "{named} is configured in {by}, whose program writes {path} itself; RegistryMirror/{object} is not \
+                     applied: take {named} out of {by} and restart that program first"
+                )
+            }
+            What::Bypasses { program } => write!(
                 f,
-                "{registry} is configured in {by}, whose program writes {path} itself; RegistryMirror/{object} is not \
-                 applied: take the registry out of {by} first"
+                "{program} shares images between nodes for \"*\" (embedded-registry); RegistryMirror/{object} takes its \
+                 registry out of that, because containerd reads {path} instead: name the registry in registries.yaml \
+                 instead if the nodes are to share its images"
             ),
             What::ClaimsUnknown { why } => write!(
                 f,

@@ -315,7 +315,38 @@ fn obstacles_are_reported_in_sentences() {
     ]);
     let mut wish = wish(["a.io", "b.io", "c.io", "d.io", "host:5000", "e.io"].map(|registry| want(registry, "m")));
     wish.claimed.insert(name("e.io"), "/etc/rancher/k3s/registries.yaml".to_owned());
+    wish.desired.push(want("_default", "m"));
+    wish.claimed.insert(name("_default"), "/etc/rancher/k3s/registries.yaml".to_owned());
     insta::assert_snapshot!(words(&plan_now(&host, &wish)));
+}
+
+/// K3s makes `host:5000` beside our `host_5000_`, which containerd reads first.
+#[test]
+fn our_file_makes_way_where_another_program_claims_the_registry() {
+    let mut host = host([("quay.io", directory([(HOSTS_TOML, regular("theirs"))]))]);
+    let mut wish = wish(["host:5000", "docker.io", "quay.io"].map(|registry| want(registry, "m")));
+    host.apply(&plan_now(&host, &wish));
+    wish.claimed = ["host:5000", "docker.io"].map(|registry| (name(registry), "/r.yaml".to_owned())).into();
+    let plan = plan_now(&host, &wish);
+    let conflict = plan.findings.iter().find(|finding| finding.to_string().contains("host:5000")).expect("told");
+    assert_eq!(conflict.path, Path::new("/etc/containerd/certs.d/host:5000"), "where the other program writes");
+    host.apply(&plan);
+    assert!(!host.listing.entries.contains_key("host_5000_"));
+    // This one the other program removes itself, at the start at which it begins to serve the registry.
+    assert!(host.listing.entries.contains_key("docker.io"));
+    host.listing.entries.insert("docker.io".to_owned(), directory([(HOSTS_TOML, regular("generated"))]));
+    host.apply(&plan_now(&host, &wish));
+    assert!(!host.ownership.directories.contains_key("docker.io"), "no later absence of it is a change of ours");
+
+    // What nobody wants goes in any case, and what was edited is for its author to keep.
+    wish.claimed = [(name("quay.io"), "/r.yaml".to_owned())].into();
+    wish.desired.retain(|want| want.registry != name("quay.io"));
+    host.apply(&plan_now(&host, &wish));
+    assert_eq!(file_text(&host, "quay.io", HOSTS_TOML).as_deref(), Some("theirs"));
+    let edited = format!("{}# edited\n", file_text(&host, "host_5000_", HOSTS_TOML).expect("written anew"));
+    host.listing.entries.insert("host_5000_".to_owned(), directory([(HOSTS_TOML, regular(&edited))]));
+    wish.claimed = [(name("host:5000"), "/r.yaml".to_owned())].into();
+    assert!(plan_now(&host, &wish).is_empty());
 }
 
 #[test]

@@ -73,6 +73,26 @@ pub(super) fn plan(input: &Input<'_>, name: &str, plan: &mut FilesPlan) {
     }
 }
 
+/// The same for a directory of a registry that another program keeps for itself, where our file is as we wrote it.
+///
+/// K3s calls its directories `host:5000` and removes those, so one of ours that is called `host_5000_`, which is read
+/// first, would hide K3s's for ever. A directory of the same name is `replaced` at K3s's start; until then a wanted file
+/// in it serves, for K3s has not read that it is to serve the registry.
+pub(super) fn plan_claimed(input: &Input<'_>, name: &str, replaced: bool, plan: &mut FilesPlan) {
+    let hosts = match input.listing.entries.get(name) {
+        Some(Entry::Directory(directory)) => directory.files.get(HOSTS_TOML),
+        _ => None,
+    };
+    let provenance = match hosts {
+        Some(FileEntry::Regular { content: Some(Bytes(content)), .. }) => Some(marker::provenance(content)),
+        _ => None,
+    };
+    match provenance {
+        Some(Provenance::Ours { intact, .. }) if replaced || !intact => {}
+        _ => self::plan(input, name, plan),
+    }
+}
+
 /// The backup cannot go back, because the file is no longer the one that we wrote.
 fn keep_backup(input: &Input<'_>, name: &str, object: &str, backup: Option<Backup>, plan: &mut FilesPlan) {
     let Some(backup) = backup else { return };
