@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use registry_mirror_core::plan::claims::generated_config;
 use tokio::net::UnixStream;
 
 use crate::root::{FileError, HostRoot};
@@ -16,15 +17,24 @@ pub struct Process {
     pub pid: u32,
     /// The binary, as the host sees it.
     pub binary: PathBuf,
-    /// The arguments that it was started with, the binary's name first.
+    /// The arguments that it was started with, the binary's name first. K3s clears those of its processes.
     pub arguments: Vec<String>,
+    /// Its directory of images and containers (`root`), by the database in it that the daemon holds open.
+    pub data: Option<PathBuf>,
 }
 
+/// The metadata database below containerd's `root`, open for as long as the daemon runs (core/metadata and
+/// plugins/metadata, 1.2 to 2.4).
+const DATABASE: &str = "io.containerd.metadata.v1.bolt/meta.db";
+
 impl Process {
-    /// The configuration file that this process was told to read.
+    /// The configuration file that this process was told to read. Where the command line does not say, the place of
+    /// its data does: K3s has one layout for both, and clears the command line.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
-        config_flag(&self.arguments).unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG))
+        config_flag(&self.arguments)
+            .or_else(|| generated_config(self.data.as_deref()?))
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG))
     }
 }
 
@@ -84,16 +94,28 @@ pub fn process(root: &HostRoot, pid: u32) -> Result<Option<Process>, FileError> 
         Some(path) => PathBuf::from(path),
         None => binary,
     };
-    Ok(Some(Process { pid, binary, arguments }))
+    let data = open_files(root, pid).find_map(|file| data_of(&file));
+    Ok(Some(Process { pid, binary, arguments, data }))
 }
 
 fn holds(root: &HostRoot, pid: u32, inodes: &[u64]) -> bool {
+    let sockets: Vec<PathBuf> = inodes.iter().map(|inode| PathBuf::from(format!("socket:[{inode}]"))).collect();
+    open_files(root, pid).any(|file| sockets.contains(&file))
+}
+
+/// What the descriptors of a process lead to. One that is closed meanwhile is passed over.
+fn open_files(root: &HostRoot, pid: u32) -> impl Iterator<Item = PathBuf> {
     let directory = PathBuf::from(format!("/proc/{pid}/fd"));
-    let Ok(Some(files)) = root.read_dir(&directory) else { return false };
-    files.iter().any(|file| {
-        let Ok(Some(target)) = root.read_link(&directory.join(&file.name)) else { return false };
-        inodes.iter().any(|inode| target.as_os_str() == format!("socket:[{inode}]").as_str())
-    })
+    let files = root.read_dir(&directory).ok().flatten().unwrap_or_default();
+    files.into_iter().filter_map(move |file| root.read_link(&directory.join(&file.name)).ok().flatten())
+}
+
+/// containerd's `root`, where this is its metadata database.
+fn data_of(file: &Path) -> Option<PathBuf> {
+    // The kernel's mark for a file that was removed while it is open.
+    let file = file.to_str()?;
+    let file = Path::new(file.strip_suffix(" (deleted)").unwrap_or(file));
+    file.ends_with(DATABASE).then(|| file.ancestors().nth(2).map(Path::to_owned))?
 }
 
 /// The listening sockets bound to a path, from `/proc/net/unix`:
@@ -143,6 +165,55 @@ pub fn config_flag(arguments: &[String]) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `/proc/PID` of a containerd of K3s, seen on 1.35.0: its name and NULs, and a binary that may lie anywhere.
+    fn cleared(database: &str) -> (tempfile::TempDir, HostRoot) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let proc = dir.path().join("proc/42");
+        std::fs::create_dir_all(proc.join("fd")).expect("mkdir");
+        std::fs::write(proc.join("cmdline"), b"containerd\0\0\0\0\0\0\0").expect("cmdline");
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, proc.join(name)).expect("symlink");
+        link("/var/lib/rancher/k3s/data/cafe/bin/k3s", "exe");
+        link("socket:[7]", "fd/3");
+        link(database, "fd/9");
+        let root = HostRoot::open(dir.path()).expect("root");
+        (dir, root)
+    }
+
+    #[test]
+    fn a_containerd_of_k3s_is_known_by_the_database_that_it_holds_open() {
+        for (database, expected) in [
+            (
+                "/var/lib/rancher/k3s/agent/containerd/io.containerd.metadata.v1.bolt/meta.db",
+                "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+            ),
+            (
+                "/srv/k3s/agent/containerd/io.containerd.metadata.v1.bolt/meta.db",
+                "/srv/k3s/agent/etc/containerd/config.toml",
+            ),
+            (
+                "/srv/agent/containerd/io.containerd.metadata.v1.bolt/meta.db (deleted)",
+                "/srv/agent/etc/containerd/config.toml",
+            ),
+            ("/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db", DEFAULT_CONFIG),
+            ("/var/lib/containerd/io.containerd.grpc.v1.cri/meta.db", DEFAULT_CONFIG),
+        ] {
+            let (_dir, root) = cleared(database);
+            let process = process(&root, 42).expect("proc").expect("there");
+            assert_eq!(process.config_file(), Path::new(expected), "{database}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_that_speaks_beats_the_place_of_the_data() {
+        let process = Process {
+            pid: 7,
+            binary: PathBuf::from("/var/lib/rancher/rke2/data/v1/bin/containerd"),
+            arguments: ["containerd", "-c", "/etc/own.toml"].map(str::to_owned).to_vec(),
+            data: Some(PathBuf::from("/var/lib/rancher/rke2/agent/containerd")),
+        };
+        assert_eq!(process.config_file(), Path::new("/etc/own.toml"));
+    }
 
     fn flag(line: &str) -> Option<String> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();

@@ -279,6 +279,7 @@ mod tests {
             pid: 7,
             binary: PathBuf::from("/opt/bin/containerd"),
             arguments: arguments.split(' ').map(str::to_owned).collect(),
+            data: None,
         }
     }
 
