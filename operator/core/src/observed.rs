@@ -1,6 +1,10 @@
 //! What a host looks like, as far as the plan depends on it. Filled by the host crate, or by hand in a test.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +125,16 @@ impl Distribution {
             Self::Microk8s => Some("`/var/snap/microk8s/current/args/certs.d`"),
             Self::K0s => Some("`config_path` in a drop-in below `/etc/k0s/containerd.d`"),
             Self::Plain | Self::Kind | Self::Eks | Self::Aks | Self::Flatcar => None,
+        }
+    }
+
+    /// The directory that this kind of host makes its containerd read by each config.toml that it generates: K3s and
+    /// RKE2 (pkg/agent/templates of K3s, read at 1.35.0, and seen there). `config_file` is that file, written or not.
+    #[must_use]
+    pub fn generated_directory(self, config_file: &Path) -> Option<PathBuf> {
+        match self {
+            Self::K3s | Self::Rke2 => config_file.parent().map(|directory| directory.join("certs.d")),
+            _ => None,
         }
     }
 

@@ -12,7 +12,7 @@ use registry_mirror_core::{
     desired::{Target, desired},
     explain::{Configured, Explanation, ImageReference, RegistryDirectory, directories},
     observed::Observed,
-    plan::config::DEFAULT_DIRECTORY,
+    plan::config::{DEFAULT_DIRECTORY, before_first_start},
     proxy::Environment,
     select::select,
 };
@@ -149,7 +149,9 @@ fn configured(root: &HostRoot, observed: &Observed, image: &ImageReference) -> a
         Err(error) => return Ok(Configured::NotRead { why: error.to_string() }),
     };
     let analysis = config.analyze();
+    let first = before_first_start(observed.distribution.distribution, config);
     let roots = match analysis.need(Path::new(DEFAULT_DIRECTORY)) {
+        _ if first.is_some() => first.into_iter().collect(),
         Need::Nothing { directory, then, .. } => std::iter::once(directory).chain(then).collect::<Vec<_>>(),
         Need::Patch { why, .. } | Need::Migrate { why, .. } => return Ok(Configured::NotRead { why }),
     };

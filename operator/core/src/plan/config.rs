@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    config_toml::{self, Edit, MigratedRegistry, Need},
+    config_toml::{self, Edit, LoadedConfig, MigratedRegistry, Need},
     observed::{Distribution, Observed, Proof, Supervisor, Unit, Writable},
 };
 
@@ -178,6 +178,14 @@ impl ConfigPlan {
     }
 }
 
+/// The directory that containerd will read from its first start on, where the host generates the whole configuration
+/// at each start and has not done so yet.
+#[must_use]
+pub fn before_first_start(distribution: Distribution, config: &LoadedConfig) -> Option<PathBuf> {
+    let is_absent = config.files().next().is_none();
+    is_absent.then(|| distribution.generated_directory(config.main())).flatten()
+}
+
 /// Decides what containerd's configuration needs.
 ///
 /// `date` (`2026-11-21`) goes into the comments that a migration leaves behind.
@@ -219,7 +227,14 @@ pub fn plan_config(observed: &Observed, date: &str) -> ConfigPlan {
         let writable = if edit.file == *config_file { Some(config_writable) } else { imports_writable.get(&edit.file) };
         edit_refusal(distribution.distribution, &edit.file, links.get(&edit.file), writable)
     };
-    let need = analysis.need(Path::new(DEFAULT_DIRECTORY));
+    let need = match before_first_start(distribution.distribution, config) {
+        Some(directory) => {
+            let kind = distribution.distribution;
+            let why = format!("{kind} sets `config_path` to {} at each start", directory.display());
+            Need::Nothing { directory, then: Vec::new(), why }
+        }
+        None => analysis.need(Path::new(DEFAULT_DIRECTORY)),
+    };
     if let Writable::No(why) = directory_writable {
         let native = instead(distribution.distribution);
         return unsupported(format!("no file can be written into {}: {why}{native}", need.directory().display()));

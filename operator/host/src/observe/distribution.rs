@@ -1,13 +1,13 @@
 //! What kind of host this is, by files that only that kind has.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use registry_mirror_core::{
     observed::{Detected, Distribution},
     plan::claims::Generator,
 };
 
-use super::daemon::DEFAULT_CONFIG;
+use super::{claims, daemon::DEFAULT_CONFIG};
 use crate::root::{FileError, HostRoot};
 
 /// Configuration files that belong to one distribution alone, by the directory that they are in.
@@ -32,7 +32,7 @@ const SYSTEMS: [(&str, Distribution); 4] = [
 
 /// Files and directories that the provisioning of a kind of node leaves behind. The first that is found decides, so
 /// those that stand inside of others (KinD on a cloud machine) come first.
-const TRACES: [(&str, Distribution); 23] = [
+const TRACES: [(&str, Distribution); 25] = [
     ("/kind/version", Distribution::Kind),
     ("/kind/product_name", Distribution::Kind),
     ("/var/lib/rancher/k3s/agent/etc/containerd/config.toml", Distribution::K3s),
@@ -57,6 +57,9 @@ const TRACES: [(&str, Distribution); 23] = [
     ("/etc/systemd/system/k0sworker.service", Distribution::K0s),
     ("/etc/init.d/k0scontroller", Distribution::K0s),
     ("/etc/init.d/k0sworker", Distribution::K0s),
+    // Set up and not installed yet: cloud-init may write these first.
+    ("/etc/rancher/k3s", Distribution::K3s),
+    ("/etc/rancher/rke2", Distribution::Rke2),
 ];
 
 /// Detects the kind of host. `config_file` is the file of the running containerd, where one runs: on a host with two
@@ -133,6 +136,16 @@ pub const fn config_file(distribution: Distribution) -> &'static str {
         | Distribution::Flatcar
         | Distribution::Bottlerocket => DEFAULT_CONFIG,
     }
+}
+
+/// The same where the settings of K3s or RKE2 name another data directory.
+pub fn moved_config_file(root: &HostRoot, distribution: Distribution) -> Option<PathBuf> {
+    let program = match distribution {
+        Distribution::K3s => "k3s",
+        Distribution::Rke2 => "rke2",
+        _ => return None,
+    };
+    claims::settings(root, &Generator { program: program.to_owned() }).config_toml()
 }
 
 fn os_release_id(text: &str) -> Option<&str> {

@@ -16,10 +16,10 @@ use std::{
 };
 
 use registry_mirror_core::{
-    config_toml::{self, LoadedConfig, Need},
+    config_toml::{self, LoadedConfig},
     containerd::Version,
     observed::{Detected, Observed, Proof, Supervisor, Unit, Writable},
-    plan::config::DEFAULT_DIRECTORY,
+    plan::config::{DEFAULT_DIRECTORY, before_first_start},
 };
 use thiserror::Error;
 
@@ -89,7 +89,7 @@ pub fn offline(root: &HostRoot, version: Version, config_file: Option<&Path>) ->
             let usual = PathBuf::from(distribution::config_file(distribution.distribution));
             // The unit may be of another containerd, which stands beside theirs.
             if distribution::brings_its_own(distribution.distribution) {
-                usual
+                distribution::moved_config_file(root, distribution.distribution).unwrap_or(usual)
             } else {
                 unit_files::config_file(root)?.unwrap_or(usual)
             }
@@ -110,8 +110,11 @@ fn from_files(
         .chain(config.iter().flat_map(LoadedConfig::files).map(|file| file.path().to_owned()))
         .collect();
     // Without a configuration that can be read nothing will be written.
-    let directory = config.as_ref().ok().map(|config| config.analyze().need(Path::new(DEFAULT_DIRECTORY)));
-    let directory = directory.as_ref().map_or(Path::new(DEFAULT_DIRECTORY), Need::directory);
+    let directory = config.as_ref().ok().map(|config| {
+        before_first_start(distribution.distribution, config)
+            .unwrap_or_else(|| config.analyze().need(Path::new(DEFAULT_DIRECTORY)).directory().to_owned())
+    });
+    let directory = directory.as_deref().unwrap_or(Path::new(DEFAULT_DIRECTORY));
     let scope = WriteScope::for_host(files.iter().map(PathBuf::as_path), directory);
     let writer = HostWriter::new(root.clone(), scope);
     let mut imports_writable: BTreeMap<PathBuf, Writable> =

@@ -144,6 +144,12 @@ pub fn fixtures() -> Vec<Fixture> {
             "2.1.4",
             &[(OS_RELEASE, "ID=alpine\n"), ("/etc/init.d/k3s", "#!/sbin/openrc-run\n"), (k3s, K3S_V3)],
         ),
+        host("K3s before its first start", "2.1.5-k3s1", &[("/etc/systemd/system/k3s.service", "")]),
+        host(
+            "RKE2 to be installed, with its data elsewhere",
+            "2.1.5-k3s1",
+            &[("/etc/rancher/rke2/config.yaml.d/10-data.yaml", "data-dir: /srv/rke2\n")],
+        ),
         host("K3s, mirrors inline", "1.6.20", &[(k3s, K3S_INLINE)]),
         host(
             "RKE2 server",
