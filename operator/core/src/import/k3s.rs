@@ -1,11 +1,13 @@
 //! registries.yaml of K3s and RKE2.
 //!
 //! Read as K3s reads it (pkg/agent/containerd, 1.28 to 1.34): endpoints with a path are used as they stand, `configs`
-//! hold TLS settings and credentials by host, for endpoints and for the registry itself.
+//! hold TLS settings and credentials by host, for endpoints and for the registry itself, and fields that it does not
+//! know are passed over.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     ImportError, Imported,
@@ -15,7 +17,7 @@ use super::{
 use crate::{config_toml::ConfigSource, registry::RegistryName, sensitive::Sensitive};
 
 #[derive(Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct Registries {
     mirrors: BTreeMap<String, Option<Mirror>>,
     configs: BTreeMap<String, Option<Config>>,
@@ -24,21 +26,21 @@ struct Registries {
 }
 
 #[derive(Deserialize, Default, Clone)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct Mirror {
     endpoint: Option<Vec<String>>,
     rewrite: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize, Default, Clone)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct Config {
     auth: Option<Auth>,
     tls: Option<TlsConfig>,
 }
 
 #[derive(Deserialize, Default, Clone)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct Auth {
     username: String,
     password: String,
@@ -47,7 +49,7 @@ struct Auth {
 }
 
 #[derive(Deserialize, Default, Clone)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct TlsConfig {
     ca_file: String,
     cert_file: String,
@@ -65,7 +67,7 @@ pub fn import(text: &str, files: &dyn ConfigSource, namespace: &str) -> Result<I
     let registries: Option<Registries> = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| ImportError::Syntax { what: "registries.yaml", why: error.to_string() })?;
     let Registries { mirrors, configs, auths } = registries.unwrap_or_default();
-    let mut reader = Reader { configs, left_out: Vec::new() };
+    let mut reader = Reader { configs, left_out: unknown_fields(text) };
     for url in auths.keys() {
         reader.left_out.push(format!(
             "auths.\"{url}\": K3s no longer reads `auths`; write the credentials into configs.<host>.auth and import again"
@@ -84,6 +86,29 @@ pub fn import(text: &str, files: &dyn ConfigSource, namespace: &str) -> Result<I
         }
     }
     objects(gathered, reader.left_out, files, namespace)
+}
+
+/// What K3s passes over without a word, often a mistyped name.
+fn unknown_fields(text: &str) -> Vec<String> {
+    let Ok(document) = serde_saphyr::from_str::<Value>(text) else { return Vec::new() };
+    let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    let mut found = Vec::new();
+    let mut check = |place: &str, value: &Value, known: &[&str]| {
+        for (key, _) in fields(value).iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+            found.push(format!("{place}{key}: K3s does not know this field and passes over it"));
+        }
+    };
+    check("", &document, &["mirrors", "configs", "auths"]);
+    for (host, mirror) in fields(&document["mirrors"]) {
+        check(&format!("mirrors.\"{host}\"."), &mirror, &["endpoint", "rewrite"]);
+    }
+    for (host, config) in fields(&document["configs"]) {
+        let place = format!("configs.\"{host}\".");
+        check(&place, &config, &["auth", "tls"]);
+        check(&format!("{place}auth."), &config["auth"], &["username", "password", "auth", "identity_token"]);
+        check(&format!("{place}tls."), &config["tls"], &["ca_file", "cert_file", "key_file", "insecure_skip_verify"]);
+    }
+    found
 }
 
 struct Reader {
