@@ -10,7 +10,7 @@ use registry_mirror_core::{
 };
 use toml_edit::{Document, Item, Value};
 
-use crate::{daemon, progress::Progress, secret::Watch};
+use crate::{daemon, fragments::assemble, progress::Progress, secret::Watch};
 
 const MAIN: &str = "/etc/containerd/config.toml";
 const DROP_INS: &str = "/etc/containerd/conf.d";
@@ -32,9 +32,35 @@ struct Plan {
     edit: Result<Edit, PatchError>,
 }
 
+/// Loads and analyses the files of a host, plans the edit that they need, and takes it back.
+///
+/// # Panics
+/// The edit does not do what it is for, does something else as well, cannot be taken back, or shows a secret.
+pub fn check(data: &[u8]) {
+    if let Some(host) = Host::read(data) {
+        host.check();
+    }
+}
+
+/// [`check`] of files that are put together from pieces, a byte each.
+///
+/// # Panics
+/// As [`check`].
+pub fn check_fragments(data: &[u8]) {
+    check(&assemble(data));
+}
+
+/// Loads and analyses alone, which is many more inputs a second.
+///
+/// # Panics
+/// A secret is shown.
+pub fn check_load(data: &[u8]) {
+    let _ = Host::read(data).and_then(|host| host.load());
+}
+
 /// A node: its daemon and its files.
 #[derive(Debug)]
-pub struct Host {
+struct Host {
     version: Version,
     source: MapSource,
     watch: Watch,
@@ -42,8 +68,7 @@ pub struct Host {
 
 impl Host {
     /// The daemon by the first byte; then config.toml, and up to three drop-ins behind [`NEXT_FILE`].
-    #[must_use]
-    pub fn read(data: &[u8]) -> Option<Self> {
+    fn read(data: &[u8]) -> Option<Self> {
         let (version, rest) = daemon::split(data)?;
         let mut source = MapSource::new();
         for (index, bytes) in rest.split(|&byte| byte == NEXT_FILE).take(4).enumerate() {
@@ -55,8 +80,7 @@ impl Host {
     }
 
     /// Loads and analyses. `None` where the daemon would not start with these files.
-    #[must_use]
-    pub fn load(&self) -> Option<(LoadedConfig, Analysis, Need)> {
+    fn load(&self) -> Option<(LoadedConfig, Analysis, Need)> {
         PROGRESS.reached(0);
         let config = match config_toml::load(Path::new(MAIN), self.version, &self.source) {
             Ok(config) => config,
@@ -74,11 +98,7 @@ impl Host {
         Some((config, analysis, need))
     }
 
-    /// Loads, analyses, plans the edit that is needed, and takes it back.
-    ///
-    /// # Panics
-    /// The edit does not do what it is for, does something else as well, cannot be taken back, or shows a secret.
-    pub fn check(&self) {
+    fn check(&self) {
         let planned = self.plan();
         self.check_mark(planned.as_ref());
         let Some(Plan { analysis, need, edit }) = planned else { return };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use arbitrary::{Arbitrary, Unstructured};
 use registry_mirror_core::{
     bundle::Header,
     containerd::Version,
@@ -62,9 +62,19 @@ pub fn check_model(file: &HostsToml, version: Version) {
     }
 }
 
+/// The model that the bytes stand for.
+///
+/// # Panics
+/// It does not come back from its file.
+pub fn check_any_model(data: &[u8]) {
+    if let Ok(model) = AnyModel::arbitrary_take_rest(Unstructured::new(data)) {
+        model.check();
+    }
+}
+
 /// A model of any strings, numbers and lists.
 #[derive(Debug, Arbitrary)]
-pub struct AnyModel {
+struct AnyModel {
     version: u8,
     server: Option<String>,
     root: AnyFields,
@@ -83,9 +93,7 @@ struct AnyFields {
 }
 
 impl AnyModel {
-    /// # Panics
-    /// The model does not come back from its file.
-    pub fn check(self) {
+    fn check(self) {
         PROGRESS.reached(0);
         let Self { version, server, root, hosts } = self;
         let version = daemon::VERSIONS[usize::from(version) % daemon::VERSIONS.len()];

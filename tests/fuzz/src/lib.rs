@@ -1,7 +1,7 @@
 //! What must hold for every input, and how an input becomes files of a host.
 //!
-//! The targets are one line each; the properties stand here, so that a text that was found by a fuzzer and one that a
-//! person wrote go through the same checks. A property that does not hold is a panic.
+//! The targets are one line each; the properties stand here, so that what a fuzzer tries, what it kept in `corpus/` and
+//! what a person wrote go through the same checks. A property that does not hold is a panic.
 #![forbid(unsafe_code)]
 
 pub mod bundle;
@@ -13,3 +13,4 @@ pub mod import;
 pub mod lines;
 pub mod progress;
 pub mod secret;
+pub mod seeds;

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use libfuzzer_sys::fuzzer_mutate;
-
 use crate::{
     config::NEXT_FILE,
     daemon::VERSIONS,
@@ -47,11 +45,18 @@ const HOSTS: [&str; 24] = [
     "\"X \\\"\" = ''",
 ];
 
-/// Changes one to three lines of an input, or leaves the change to libFuzzer. Gives the new length.
-pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32, pool: Pool) -> usize {
+/// Changes one to three lines of an input, or leaves the change to `other` (libFuzzer's own). Gives the new length.
+pub fn mutate(
+    data: &mut [u8],
+    size: usize,
+    max_size: usize,
+    seed: u32,
+    pool: Pool,
+    other: impl FnOnce(&mut [u8], usize, usize) -> usize,
+) -> usize {
     let mut dice = Dice(seed | 1);
     if dice.roll(4) == 0 || size < 2 {
-        return fuzzer_mutate(data, size, max_size);
+        return other(data, size, max_size);
     }
     let daemon = data[0];
     let mut lines: Vec<Vec<u8>> = data[1..size].split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();

@@ -1,18 +1,14 @@
 //! config.toml with imports as text: load, analyse, patch or migrate, undo.
 #![no_main]
 
-use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use registry_mirror_fuzz::{
-    config::Host,
+    config::check,
     lines::{Pool, mutate},
 };
 
-fuzz_target!(|data: &[u8]| {
-    if let Some(host) = Host::read(data) {
-        host.check();
-    }
-});
+fuzz_target!(|data: &[u8]| check(data));
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    mutate(data, size, max_size, seed, Pool::Config)
+    mutate(data, size, max_size, seed, Pool::Config, fuzzer_mutate)
 });

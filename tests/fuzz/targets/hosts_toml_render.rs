@@ -2,6 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use registry_mirror_fuzz::hosts::AnyModel;
+use registry_mirror_fuzz::hosts::check_any_model;
 
-fuzz_target!(|model: AnyModel| model.check());
+fuzz_target!(|data: &[u8]| check_any_model(data));
