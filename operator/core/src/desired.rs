@@ -17,7 +17,7 @@ use crate::{
     digest::Digest,
     hosts_toml::{
         self, Capabilities, ClientPair, Fields, Host, HostsToml, Omission, Omitted, accepts_file_without_hosts,
-        fit_host,
+        restrict_host,
     },
     plan::files::DesiredRegistry,
     registry::RegistryName,
@@ -164,7 +164,7 @@ pub fn desired(
         if mirror.has_credentials && !version.forwards_authorization_to_token_server() {
             notes.push(note(Shortfall::CredentialsNotForwarded { url: url.clone(), version }));
         }
-        let (host, omitted) = fit_host(&files.host(mirror)?, version);
+        let (host, omitted) = restrict_host(&files.host(mirror)?, version);
         notes.extend(omitted.into_iter().map(|omitted| {
             // A person knows the mirror as it was written.
             note(Shortfall::Omitted(Omitted { url: url.clone(), ..omitted }))
@@ -208,8 +208,8 @@ impl Desired {
     /// The same with these hosts, rendered for this daemon.
     #[must_use]
     pub fn with(mut self, hosts: &HostsToml, version: Version) -> Self {
-        // All of a bundle is fitted already; what `render` adds is the server as a host where no mirror is left.
-        let (hosts, _) = hosts_toml::fit(hosts, version);
+        // Every mirror is restricted already; what `render` adds is the server as a host where no mirror is left.
+        let (hosts, _) = hosts_toml::restrict(hosts, version);
         self.registry.hosts_toml = hosts_toml::render(&hosts, version).text;
         self.registry.secret = hosts.has_headers();
         self.hosts = hosts;

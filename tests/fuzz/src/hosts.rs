@@ -1,4 +1,4 @@
-//! hosts.toml: parse, fit, render.
+//! hosts.toml: parse, restrict, render.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use registry_mirror_core::{
     bundle::Header,
     containerd::Version,
     hosts_toml::{
-        Capabilities, ClientPair, Endpoint, Fields, Host, HostsToml, accepts_file_without_hosts, fit, parse, render,
+        Capabilities, ClientPair, Endpoint, Fields, Host, HostsToml, accepts_file_without_hosts, parse, render,
+        restrict,
     },
     registry::RegistryName,
     sensitive::Sensitive,
@@ -45,19 +46,19 @@ pub fn check_text(data: &[u8]) {
     }
 }
 
-/// `parse(render(x)) = fit(x)`, and what fits fits again.
+/// `parse(render(x)) = restrict(x)`, and a second restriction changes nothing.
 ///
 /// # Panics
 /// It is not so.
 pub fn check_model(file: &HostsToml, version: Version) {
     let rendered = render(file, version);
-    let (fitted, omitted) = fit(file, version);
+    let (restricted, omitted) = restrict(file, version);
     assert_eq!(rendered.omitted, omitted);
-    assert_eq!(fit(&fitted, version), (fitted.clone(), Vec::new()), "what fits fits again");
+    assert_eq!(restrict(&restricted, version), (restricted.clone(), Vec::new()), "a second restriction");
     // with neither a host nor a server there is nothing that an old release would read
-    if !fitted.hosts.is_empty() || accepts_file_without_hosts(version) {
+    if !restricted.hosts.is_empty() || accepts_file_without_hosts(version) {
         let read = parse(&rendered.text, version);
-        assert!(read.as_ref() == Ok(&fitted), "{version}\n{}\n{read:#?}\nis not\n{fitted:#?}", rendered.text);
+        assert!(read.as_ref() == Ok(&restricted), "{version}\n{}\n{read:#?}\nis not\n{restricted:#?}", rendered.text);
         PROGRESS.reached(2);
     }
 }

@@ -6,14 +6,14 @@
 
 mod duration;
 mod endpoint;
-mod fit;
 mod model;
 mod parse;
 mod render;
+mod restrict;
 
 pub use duration::{DurationError, format_go_duration, parse_go_duration};
 pub use endpoint::{Endpoint, EndpointError};
-pub use fit::{Omission, Omitted, accepts_file_without_hosts, fit, fit_host};
 pub use model::{Capabilities, ClientPair, Fields, Host, HostsToml};
 pub use parse::{ParseError, has_upstream, parse};
 pub use render::{Rendered, render};
+pub use restrict::{Omission, Omitted, accepts_file_without_hosts, restrict, restrict_host};

@@ -6,8 +6,8 @@ use toml_edit::{Document, Item, Table, TableLike, Value};
 
 use super::{
     duration::parse_go_duration,
-    fit::accepts_file_without_hosts,
     model::{Capabilities, ClientPair, Fields, Host, HostsToml},
+    restrict::accepts_file_without_hosts,
 };
 use crate::{bundle::Header, containerd::Version, sensitive::Sensitive};
 

@@ -9,8 +9,8 @@ use registry_mirror_crds::Capability;
 
 use super::{
     duration::format_go_duration,
-    fit::{Omitted, fit},
     model::{ClientPair, Fields, Host, HostsToml},
+    restrict::{Omitted, restrict},
 };
 use crate::{bundle::Header, containerd::Version};
 
@@ -37,7 +37,7 @@ impl fmt::Debug for Rendered {
 /// Writes the file for one containerd.
 #[must_use]
 pub fn render(file: &HostsToml, version: Version) -> Rendered {
-    let (HostsToml { server, root, hosts }, omitted) = fit(file, version);
+    let (HostsToml { server, root, hosts }, omitted) = restrict(file, version);
     let mut text = String::new();
     // Upstream containerd takes an empty one for none, K3s's fork asks no upstream without the key.
     line(&mut text, "server", &string(server.as_deref().unwrap_or_default()));

@@ -15,7 +15,7 @@ use crate::{
     config_toml::{MigratedEndpoint, MigratedRegistry},
     containerd::Version,
     desired::Desired,
-    hosts_toml::{Capabilities, ClientPair, Fields, Host, HostsToml, fit, render},
+    hosts_toml::{Capabilities, ClientPair, Fields, Host, HostsToml, render, restrict},
     marker::{self, Provenance},
     registry::RegistryName,
 };
@@ -32,7 +32,7 @@ pub fn alone(migrated: &MigratedRegistry, version: Version) -> DesiredRegistry {
         root: server.as_ref().map(|server| fields(server, Capabilities::ALL)).unwrap_or_default(),
         hosts: endpoints.iter().map(host).collect(),
     };
-    let (model, _) = fit(&model, version);
+    let (model, _) = restrict(&model, version);
     let why = "# Carried over from the registry tables of containerd's config.toml, which are commented out there.\n";
     DesiredRegistry {
         object: OBJECT.to_owned(),

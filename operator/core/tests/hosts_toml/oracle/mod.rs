@@ -17,7 +17,7 @@ use proptest::{
 use registry_mirror_core::{
     bundle::Header,
     containerd::Version,
-    hosts_toml::{Endpoint, Fields, HostsToml, accepts_file_without_hosts, fit, parse, render},
+    hosts_toml::{Endpoint, Fields, HostsToml, accepts_file_without_hosts, parse, render, restrict},
 };
 use registry_mirror_crds::Capability;
 use serde::Deserialize;
@@ -272,12 +272,12 @@ fn place_certificates(file: &mut HostsToml, prefix: &str) {
 }
 
 fn expected(registry: &str, file: &HostsToml, version: Version) -> Vec<Seen> {
-    let (fitted, _) = fit(file, version);
-    if fitted.hosts.is_empty() && !accepts_file_without_hosts(version) {
+    let (restricted, _) = restrict(file, version);
+    if restricted.hosts.is_empty() && !accepts_file_without_hosts(version) {
         // such a file is logged and ignored as a whole: the registry itself is left, without the file's settings
         return listed(registry, &HostsToml::default(), version);
     }
-    listed(registry, &fitted, version)
+    listed(registry, &restricted, version)
 }
 
 /// What containerd makes of a model: its hosts, then the root entry.

@@ -75,12 +75,12 @@ pub fn accepts_file_without_hosts(version: Version) -> bool {
 /// A file that comes out without hosts gets its `server` as a host too, because old releases reject a file without
 /// any. Without a `server` nothing can be put there: see [`accepts_file_without_hosts`].
 #[must_use]
-pub fn fit(file: &HostsToml, version: Version) -> (HostsToml, Vec<Omitted>) {
+pub fn restrict(file: &HostsToml, version: Version) -> (HostsToml, Vec<Omitted>) {
     let HostsToml { server, root, hosts } = file;
     let mut omitted = Vec::new();
     let root_url = server.as_deref().unwrap_or("the registry itself");
     // The root entry is always asked, so a capability that is unknown leaves it with the default ones.
-    let Fitted { fields: mut root, asked } = fit_fields(root_url, root, version, &mut omitted);
+    let Restricted { fields: mut root, asked } = restrict_fields(root_url, root, version, &mut omitted);
     if !asked {
         root.capabilities = Capabilities::only([Capability::Pull, Capability::Resolve]).unwrap_or_default();
     }
@@ -90,9 +90,9 @@ pub fn fit(file: &HostsToml, version: Version) -> (HostsToml, Vec<Omitted>) {
             omitted.push(Omitted { url: host.url.clone(), what: Omission::Duplicate, version });
             continue;
         }
-        let (fitted, notes) = fit_host(host, version);
+        let (restricted, notes) = restrict_host(host, version);
         omitted.extend(notes);
-        kept.extend(fitted);
+        kept.extend(restricted);
     }
     if kept.is_empty()
         && let Some(url) = server
@@ -104,10 +104,10 @@ pub fn fit(file: &HostsToml, version: Version) -> (HostsToml, Vec<Omitted>) {
 
 /// What this containerd can express of one host; `None` where nothing is left of it.
 #[must_use]
-pub fn fit_host(host: &Host, version: Version) -> (Option<Host>, Vec<Omitted>) {
+pub fn restrict_host(host: &Host, version: Version) -> (Option<Host>, Vec<Omitted>) {
     let mut omitted = Vec::new();
     let Host { url, fields } = host;
-    let Fitted { fields, asked } = fit_fields(url, fields, version, &mut omitted);
+    let Restricted { fields, asked } = restrict_fields(url, fields, version, &mut omitted);
     if asked {
         return (Some(Host { url: url.clone(), fields }), omitted);
     }
@@ -116,15 +116,15 @@ pub fn fit_host(host: &Host, version: Version) -> (Option<Host>, Vec<Omitted>) {
     (None, omitted)
 }
 
-struct Fitted {
+struct Restricted {
     fields: Fields,
     /// Whether a capability is left; otherwise the old ones stand in the fields.
     asked: bool,
 }
 
-fn fit_fields(url: &str, fields: &Fields, version: Version, omitted: &mut Vec<Omitted>) -> Fitted {
-    let mut fitted = fields.clone();
-    fitted.headers = merge_headers(&fields.headers);
+fn restrict_fields(url: &str, fields: &Fields, version: Version, omitted: &mut Vec<Omitted>) -> Restricted {
+    let mut restricted = fields.clone();
+    restricted.headers = merge_headers(&fields.headers);
     if fields.dial_timeout.is_some() {
         let note = if !version.knows_dial_timeout() {
             Some(Omitted { url: url.to_owned(), what: Omission::DialTimeout, version })
@@ -134,18 +134,18 @@ fn fit_fields(url: &str, fields: &Fields, version: Version, omitted: &mut Vec<Om
             None
         };
         if note.is_some() {
-            fitted.dial_timeout = None;
+            restricted.dial_timeout = None;
         }
         omitted.extend(note);
     }
     let unknown = fields.capabilities.listed().filter(|listed| listed.contains(&Capability::Referrers));
     let Some(listed) = unknown.filter(|_| !version.knows_referrers()) else {
-        return Fitted { fields: fitted, asked: true };
+        return Restricted { fields: restricted, asked: true };
     };
     omitted.push(Omitted { url: url.to_owned(), what: Omission::Referrers, version });
     match Capabilities::only(listed.iter().copied().filter(|capability| *capability != Capability::Referrers)) {
-        Some(capabilities) => Fitted { fields: Fields { capabilities, ..fitted }, asked: true },
-        None => Fitted { fields: fitted, asked: false },
+        Some(capabilities) => Restricted { fields: Fields { capabilities, ..restricted }, asked: true },
+        None => Restricted { fields: restricted, asked: false },
     }
 }
 
