@@ -102,9 +102,9 @@ pub fn plan_node(observed: &Observation, asked: Asked<'_>, health: &MirrorHealth
     let containerd = &observed.containerd;
     let proxy =
         asked.proxy.map_or(ProxyPlan::Nothing { notes: Vec::new() }, |cluster| proxy::plan(containerd, cluster));
-    let has_entries = asked.bundle.is_some_and(|bundle| !bundle.entries.is_empty());
+    let is_wanted = asked.bundle.is_none_or(|bundle| !bundle.entries.is_empty());
     // Without a mirror there is no edit, and no restart.
-    let restart = RestartNeed { config: containerd.plan.needs_restart() && has_entries, proxy: proxy.needs_restart() };
+    let restart = RestartNeed { config: containerd.plan.needs_restart() && is_wanted, proxy: proxy.needs_restart() };
     let mut plan = NodePlan {
         config: containerd.config_for(asked.restart),
         proxy_facts: proxy::facts(&proxy, asked.proxy.and_then(|cluster| cluster.proxy.as_ref())),
@@ -141,7 +141,11 @@ impl NodePlan {
     /// For status, and as the controller approves it.
     #[must_use]
     pub fn facts(&self) -> PlanFacts {
-        PlanFacts { newly_read: self.newly_read.clone(), ..plan_facts(&self.config, &self.proxy) }
+        PlanFacts {
+            restart: self.restart.any(),
+            newly_read: self.newly_read.clone(),
+            ..plan_facts(&self.config, &self.proxy)
+        }
     }
 
     /// Files of others in the way, and what holds here unasked, a sentence each.

@@ -106,3 +106,18 @@ fn what_a_mirror_does_with_credentials_is_awaited_where_somebody_asks() {
     assert_eq!(complaints(&slice(false), &MirrorHealth::under_way(), old), 1);
     assert_eq!(complaints(&slice(true), &MirrorHealth::default(), old), 1);
 }
+
+/// A status that says "restart" of a node that no object is for would be approved, and nothing would come of it.
+#[test]
+fn without_a_mirror_there_is_no_restart() {
+    let edit = ConfigPlan::Patch { directory: "/certs.d".into(), edit: None, reason: "it is not set".to_owned() };
+    let mut observed = observation(Version::new(1, 7, 35));
+    observed.containerd.plan = edit;
+    let (some, none) = (slice(true), Bundle { entries: Vec::new(), ..slice(true) });
+    let restart = |bundle: Option<&Bundle>| {
+        let asked = Asked { bundle, proxy: None, restart: RestartBy::Operator };
+        plan_node(&observed, asked, &MirrorHealth::default()).facts().restart
+    };
+    // Without a bundle it is asked what the configuration needs.
+    assert_eq!([Some(&some), Some(&none), None].map(restart), [true, false, true]);
+}
