@@ -293,7 +293,7 @@ fn nonce() -> String {
 /// The address of the made-up registry on this node.
 fn address(root: &HostRoot, certs_d: &Path) -> Result<Ipv4Addr, FileError> {
     match shared::may_be_shared(root, certs_d)? {
-        true => Ok(own_address(&shared::node_name(root)?)),
+        true => Ok(own_address(&shared::node_id(root)?)),
         false => Ok(Ipv4Addr::LOCALHOST),
     }
 }

@@ -1,214 +1,176 @@
-//! A certs.d that several nodes share: who writes it, who reads it, and who is the last to leave.
+//! A certs.d that several nodes share: who writes it, who waits, and who is the last to leave.
 //!
 //! The locks are `flock`s: they belong to the open file, hold across all mounts of it, and the kernel frees them when
 //! their holder dies. A holder keeps its files open for writing, so that their end is an event (`IN_CLOSE_WRITE`) that
-//! wakes those who watch the directory; whoever only asks opens them for reading, which is none.
+//! wakes those who watch the directory; whoever only asks opens them for reading, which is none. A lock's file names its
+//! last holder: machine id, then host name.
 
 use std::{
-    collections::BTreeMap,
+    fs,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use jiff::Timestamp;
-use registry_mirror_core::{
-    containerd::Version,
-    plan::shared::{
-        Census, DIRECTORY, NODE_PREFIX, Neighbour, NodeRecord, OWNER_LOCK, OWNER_RECORD, OwnerRecord, Staying, census,
-        who_stays,
-    },
-};
+use registry_mirror_core::plan::shared::{self, DIRECTORY, NODE_PREFIX, Role, WRITER_LOCK};
 use rustix::{fs::FlockOperation, io::Errno};
 
 use crate::{
     file_error::{Action, FileError, Reason},
-    files::{HostWriter, Written},
+    files::HostWriter,
     proof,
     root::{HostRoot, Kind},
-    state::{PRIVATE, STATE_DIR, StateDir},
+    state::StateDir,
 };
 
-/// Whether other nodes may have the same directory: it lies on a mount of its own, or nodes have left their records
-/// there. On an ordinary node neither is so, and nothing of this module is ever written there.
+/// Whether other nodes may have the same directory. On an ordinary node none can, and nothing of this module is ever
+/// written there.
 ///
 /// # Errors
 /// On what the kernel says.
 pub fn may_be_shared(root: &HostRoot, certs_d: &Path) -> Result<bool, FileError> {
-    let Some(mount) = root.mount(certs_d)? else { return Ok(false) };
-    // Whoever shares the operator's state too is no other node.
-    let state = Path::new(STATE_DIR).ancestors().find_map(|path| root.mount(path).transpose()).transpose()?;
-    if state != Some(mount) && root.mount(Path::new("/"))? != Some(mount) {
-        return Ok(true);
+    // The directory may be made later, in one that is shared.
+    for existing in certs_d.ancestors() {
+        let Some(real) = root.resolve(existing)? else { continue };
+        // The kernel's list may be long, and most nodes have no mount here at all.
+        let mount = root.mount(&real)?;
+        let Some(mount) = mount.filter(|mount| root.mount(Path::new("/")) != Ok(Some(*mount))) else { break };
+        let certs_d = certs_d.strip_prefix(existing).map(|rest| real.join(rest)).unwrap_or_default();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let host_root = fs::canonicalize(root.path()).unwrap_or_default();
+        return Ok(shared::may_be_shared(&mounts, &host_root, mount, &certs_d));
     }
-    Ok(root.stat(&certs_d.join(DIRECTORY))?.is_some())
+    Ok(false)
 }
 
-/// The host's name for itself, by which the nodes of one directory tell each other apart: kubelets register with it
-/// unless they are told otherwise.
+/// The name by which the nodes of one directory tell each other apart: the machine id. A node may get another host name
+/// at any time; it serves where there is no machine id, as in K3s's own image.
 ///
 /// # Errors
 /// On what the kernel says.
-pub fn node_name(root: &HostRoot) -> Result<String, FileError> {
-    let name = |path: &str| -> Result<Option<String>, FileError> {
-        let text = root.read(Path::new(path))?;
-        let text = text.map(|text| String::from_utf8_lossy(&text).trim().to_owned());
-        let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_');
-        Ok(text.filter(|text| !text.is_empty() && text.len() < 200 && text.chars().all(fits)))
-    };
-    Ok(match name("/etc/hostname")? {
-        Some(name) => name,
-        None => name("/etc/machine-id")?.unwrap_or_else(|| "unnamed".to_owned()),
-    })
+pub fn node_id(root: &HostRoot) -> Result<String, FileError> {
+    match word(root, "/etc/machine-id")? {
+        Some(id) => Ok(id),
+        None => Ok(word(root, "/etc/hostname")?.unwrap_or_else(|| "unnamed".to_owned())),
+    }
 }
 
-/// This node's part in a shared directory, as long as it is kept.
+/// The text of a file, where it can stand in a file's name.
+fn word(root: &HostRoot, path: &str) -> Result<Option<String>, FileError> {
+    let text = root.read(Path::new(path))?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_');
+    Ok((!text.is_empty() && text.len() < 200 && text.chars().all(fits)).then_some(text))
+}
+
+/// The locks of a node in a shared directory, as long as they are kept.
 #[derive(Debug)]
 pub struct Share {
     certs_d: PathBuf,
-    node: String,
-    /// Tells the others that this node's agent runs.
+    id: String,
+    /// Tells the others that this node writes or waits.
     presence: Lock,
     /// The right to write.
-    ownership: Lock,
+    right: Lock,
+}
+
+/// This node's role, with the locks that it takes; `share` keeps them until the next pass. The caller holds the host's
+/// lock.
+///
+/// # Errors
+/// On what the kernel says.
+pub fn take_role(share: &mut Option<Share>, writer: &HostWriter, certs_d: &Path) -> Result<Role, FileError> {
+    let kept = share.take().filter(|share| share.certs_d == certs_d);
+    if !may_be_shared(writer.root(), certs_d)? {
+        return Ok(Role::Alone);
+    }
+    let mut taken = match kept {
+        Some(kept) => kept,
+        None => Share::join(writer, certs_d)?,
+    };
+    let role = taken.role(writer)?;
+    *share = Some(taken);
+    Ok(role)
+}
+
+/// The role that this node would have. Nothing is taken or written.
+///
+/// # Errors
+/// On what the kernel says.
+pub fn role_now(root: &HostRoot, certs_d: &Path) -> Result<Role, FileError> {
+    if !may_be_shared(root, certs_d)? {
+        return Ok(Role::Alone);
+    }
+    let id = node_id(root)?;
+    match holder(root, &certs_d.join(DIRECTORY).join(WRITER_LOCK))? {
+        Some(holder) if holder.id != id => Ok(Role::StandBy { writer: holder.name }),
+        Some(_) | None => Ok(Role::Writer { waiting: others(root, certs_d, &id)? }),
+    }
+}
+
+/// Where it is kept what of a directory is ours.
+///
+/// # Errors
+/// Where it cannot be made or something else stands there.
+pub fn records_of(role: &Role, writer: &HostWriter, certs_d: &Path) -> Result<StateDir, FileError> {
+    match role {
+        Role::Alone => StateDir::open(writer),
+        Role::Writer { .. } | Role::StandBy { .. } => StateDir::of_shared(writer, certs_d),
+    }
 }
 
 impl Share {
-    /// Joins those who share `certs_d`.
-    ///
-    /// # Errors
-    /// On what the kernel says.
-    pub fn join(writer: &HostWriter, certs_d: &Path) -> Result<Self, FileError> {
+    fn join(writer: &HostWriter, certs_d: &Path) -> Result<Self, FileError> {
         StateDir::of_shared(writer, certs_d)?;
-        let node = node_name(writer.root())?;
-        let presence = Lock::open(writer, presence(certs_d, &node))?;
-        let ownership = Lock::open(writer, certs_d.join(DIRECTORY).join(OWNER_LOCK))?;
-        Ok(Self { certs_d: certs_d.to_owned(), node, presence, ownership })
+        let id = node_id(writer.root())?;
+        let directory = certs_d.join(DIRECTORY);
+        let presence = Lock::open(writer, directory.join(format!("{NODE_PREFIX}{id}")))?;
+        let right = Lock::open(writer, directory.join(WRITER_LOCK))?;
+        Ok(Self { certs_d: certs_d.to_owned(), id, presence, right })
     }
 
-    /// The directory.
-    #[must_use]
-    pub fn certs_d(&self) -> &Path {
-        &self.certs_d
-    }
-
-    /// The node's name among the others.
-    #[must_use]
-    pub fn node(&self) -> &str {
-        &self.node
-    }
-
-    /// Tells the others which containerd reads the directory here. What they know already is not written again.
-    ///
-    /// # Errors
-    /// On what the kernel says.
-    pub fn announce(&mut self, writer: &HostWriter, containerd: Version) -> Result<(), FileError> {
+    fn role(&mut self, writer: &HostWriter) -> Result<Role, FileError> {
         StateDir::of_shared(writer, &self.certs_d)?;
-        // Another process of this node may hold it for a while; the record counts all the same.
-        self.presence.take(writer)?;
-        writer.write(&record(&self.certs_d, &self.node), &NodeRecord::new(containerd).to_json(), PRIVATE)?;
-        Ok(())
-    }
-
-    /// Whether this node writes the directory: it has the right already, or nobody has it and this node takes it.
-    ///
-    /// # Errors
-    /// On what the kernel says.
-    pub fn owns(&mut self, writer: &HostWriter) -> Result<bool, FileError> {
-        if self.ownership.take(writer)? {
-            return Ok(true);
+        let by_agent = !self.presence.take(writer, &self.id)?;
+        let waiting = || others(writer.root(), &self.certs_d, &self.id);
+        if self.right.take(writer, &self.id)? {
+            return Ok(Role::Writer { waiting: waiting()? });
         }
-        // `node apply` by hand, while this node's agent is the one that writes: the host's lock keeps the two apart.
-        let by_agent = !self.presence.take(writer)?;
-        Ok(by_agent && self.in_force(writer.root())?.is_some_and(|record| record.node == self.node))
-    }
-
-    /// Counts the others and writes down who has gone. Only the node that writes does.
-    ///
-    /// # Errors
-    /// On what the kernel says.
-    pub fn count(&self, writer: &HostWriter, containerd: Version) -> Result<Census, FileError> {
-        let neighbours = neighbours(writer.root(), &self.certs_d, &self.node)?;
-        let census = census(containerd, &neighbours, Timestamp::now());
-        for (node, found) in &census.absent {
-            writer.write(&record(&self.certs_d, node), &found.to_json(), PRIVATE)?;
+        match holder(writer.root(), &self.right.path)? {
+            // `node apply` by hand, while this node's agent is the one that writes: the host's lock keeps the two apart.
+            Some(holder) if by_agent && holder.id == self.id => Ok(Role::Writer { waiting: waiting()? }),
+            Some(holder) => Ok(Role::StandBy { writer: holder.name }),
+            // Gone at this moment, which is an event: the next pass takes over.
+            None => Ok(Role::StandBy { writer: ANOTHER.to_owned() }),
         }
-        for node in &census.gone {
-            remove_records(writer, &self.certs_d, node)?;
-        }
-        Ok(census)
-    }
-
-    /// What the node that writes has put in force; `None` before the first time.
-    ///
-    /// # Errors
-    /// On what the kernel says.
-    pub fn in_force(&self, root: &HostRoot) -> Result<Option<OwnerRecord>, FileError> {
-        in_force(root, &self.certs_d)
-    }
-
-    /// Tells the others what is in force. Only the node that writes does.
-    ///
-    /// # Errors
-    /// On what the kernel says.
-    pub fn tell(&self, writer: &HostWriter, record: &OwnerRecord) -> Result<Written, FileError> {
-        let path = self.certs_d.join(DIRECTORY).join(OWNER_RECORD);
-        writer.write(&path, &record.to_json(), PRIVATE)
     }
 }
 
-/// The node that writes the directory, where that is another one, and what it has put in force. Nothing is written.
+/// The other nodes that write a directory or wait, as people know them.
 ///
 /// # Errors
 /// On what the kernel says.
-pub fn written_by_another(root: &HostRoot, certs_d: &Path) -> Result<Option<OwnerRecord>, FileError> {
-    let node = node_name(root)?;
-    let record = in_force(root, certs_d)?.filter(|record| record.node != node);
-    let held = is_held(root, &certs_d.join(DIRECTORY).join(OWNER_LOCK))?;
-    Ok(record.filter(|_| held))
+pub fn neighbours(root: &HostRoot, certs_d: &Path) -> Result<Vec<String>, FileError> {
+    others(root, certs_d, &node_id(root)?)
 }
 
-/// The other nodes that have left a record, by name.
-///
-/// # Errors
-/// On what the kernel says.
-pub fn neighbours(root: &HostRoot, certs_d: &Path, node: &str) -> Result<Vec<Neighbour>, FileError> {
-    let mut found: BTreeMap<String, Neighbour> = BTreeMap::new();
-    for entry in root.read_dir(&certs_d.join(DIRECTORY))?.unwrap_or_default() {
-        let name = entry.name.to_string_lossy();
-        let Some(name) = name.strip_prefix(NODE_PREFIX) else { continue };
-        let Some(name) = name.strip_suffix(".json").or_else(|| name.strip_suffix(".lock")) else { continue };
-        if name == node || found.contains_key(name) {
-            continue;
+fn others(root: &HostRoot, certs_d: &Path, own: &str) -> Result<Vec<String>, FileError> {
+    let directory = certs_d.join(DIRECTORY);
+    let mut found = Vec::new();
+    for entry in root.read_dir(&directory)?.unwrap_or_default() {
+        let id = entry.name.to_str().and_then(|name| name.strip_prefix(NODE_PREFIX));
+        if id.is_some_and(|id| id != own) {
+            found.extend(holder(root, &directory.join(&entry.name))?.map(|holder| holder.name));
         }
-        // The lock first: a node takes it before it writes its record.
-        let running = is_held(root, &presence(certs_d, name))?;
-        let record = root.read(&record(certs_d, name))?.as_deref().and_then(NodeRecord::parse);
-        found.insert(name.to_owned(), Neighbour { node: name.to_owned(), record, running });
     }
-    Ok(found.into_values().collect())
+    Ok(found)
 }
 
-/// Whether this node has joined those who share a directory, or is the last one that could remove what they left.
+/// Whether something in the directory is this node's to remove: nobody else needs it.
 ///
 /// # Errors
 /// On what the kernel says.
-pub fn has_part(root: &HostRoot, certs_d: &Path) -> Result<bool, FileError> {
-    let node = node_name(root)?;
-    if root.stat(&record(certs_d, &node))?.is_some() {
-        return Ok(true);
-    }
-    let is_there = root.stat(&certs_d.join(DIRECTORY))?.is_some();
-    // Somebody who holds the lock without a record is the last one, at work.
-    let is_left = is_there && !is_held(root, &certs_d.join(DIRECTORY).join(OWNER_LOCK))?;
-    Ok(is_left && neighbours(root, certs_d, &node)?.is_empty())
-}
-
-/// The names of the other nodes that still need the files of a directory.
-///
-/// # Errors
-/// On what the kernel says.
-pub fn others_who_stay(root: &HostRoot, certs_d: &Path, staying: Staying) -> Result<Vec<String>, FileError> {
-    Ok(who_stays(&neighbours(root, certs_d, &node_name(root)?)?, staying))
+pub fn is_last(root: &HostRoot, certs_d: &Path) -> Result<bool, FileError> {
+    Ok(root.stat(&certs_d.join(DIRECTORY))?.is_some() && neighbours(root, certs_d)?.is_empty())
 }
 
 /// How a node leaves.
@@ -224,33 +186,31 @@ pub enum Leaving {
 #[derive(Debug)]
 pub struct Farewell {
     certs_d: PathBuf,
-    _ownership: Option<OwnedFd>,
+    _right: Option<OwnedFd>,
 }
 
-/// Takes this node's record away and says whether the others still need the files. The record goes first, so that of
+/// Says whether others still need the files of a directory. The caller has given its [`Share`] away before, so that of
 /// several nodes that leave at the same moment at least the last one sees nobody.
 ///
 /// # Errors
 /// On what the kernel says.
-pub fn leave(writer: &HostWriter, certs_d: &Path, staying: Staying) -> Result<Leaving, FileError> {
-    let root = writer.root();
-    let node = node_name(root)?;
-    let owner = in_force(root, certs_d)?.map(|record| record.node);
-    remove_records(writer, certs_d, &node)?;
-    let stay = others_who_stay(root, certs_d, staying)?;
-    if !stay.is_empty() {
-        return Ok(Leaving::Stay(stay));
+pub fn leave(root: &HostRoot, certs_d: &Path) -> Result<Leaving, FileError> {
+    let others = neighbours(root, certs_d)?;
+    if !others.is_empty() {
+        return Ok(Leaving::Stay(others));
     }
-    let path = certs_d.join(DIRECTORY).join(OWNER_LOCK);
-    let farewell = |ownership| Farewell { certs_d: certs_d.to_owned(), _ownership: ownership };
+    let path = certs_d.join(DIRECTORY).join(WRITER_LOCK);
+    let last = |right| Ok(Leaving::Last(Farewell { certs_d: certs_d.to_owned(), _right: right }));
     // For reading: its end must not wake this node's own agent, which would put the node back again.
-    let Some(file) = root.open_to_lock(&path)? else { return Ok(Leaving::Last(farewell(None))) };
-    match lock(&path, &file, FlockOperation::NonBlockingLockExclusive)? {
-        true => Ok(Leaving::Last(farewell(Some(file)))),
-        // By this node's own agent, while somebody puts the node back by hand: the host's lock keeps the two apart.
-        false if owner.as_deref() == Some(node.as_str()) => Ok(Leaving::Last(farewell(None))),
-        // By one that has joined at this moment.
-        false => Ok(Leaving::Stay(vec![owner.unwrap_or_else(|| "another node".to_owned())])),
+    let Some(file) = root.open_to_lock(&path)? else { return last(None) };
+    if lock(&path, &file, FlockOperation::NonBlockingLockExclusive)? {
+        return last(Some(file));
+    }
+    match holder(root, &path)? {
+        // Another one leaves at this moment too, or has just joined.
+        Some(holder) if holder.id != node_id(root)? => Ok(Leaving::Stay(vec![holder.name])),
+        // This node's own agent, while somebody puts the node back by hand: the host's lock keeps the two apart.
+        Some(_) | None => last(None),
     }
 }
 
@@ -260,7 +220,7 @@ impl Farewell {
     /// # Errors
     /// On what the kernel says.
     pub fn complete(self, writer: &HostWriter) -> Result<(), FileError> {
-        let Self { certs_d, _ownership } = self;
+        let Self { certs_d, _right } = self;
         for directory in proof::left_behind(writer.root(), &certs_d)? {
             writer.remove(&directory.join("hosts.toml"))?;
             writer.remove_dir_if_empty(&directory)?;
@@ -300,43 +260,48 @@ impl Lock {
         Ok(Self { path, file, held: false })
     }
 
-    /// Whether it is held now: it was, or nobody had it.
-    fn take(&mut self, writer: &HostWriter) -> Result<bool, FileError> {
-        if !is_still_at(writer.root(), &self.path, &self.file)? {
+    /// Whether it is held now: it was, or nobody had it. The file names this node then.
+    fn take(&mut self, writer: &HostWriter, id: &str) -> Result<bool, FileError> {
+        let root = writer.root();
+        if !is_still_at(root, &self.path, &self.file)? {
             // Somebody has removed it, and a lock on it means nothing to those who come later.
             *self = Self::open(writer, self.path.clone())?;
         }
         if !self.held && lock(&self.path, &self.file, FlockOperation::NonBlockingLockExclusive)? {
-            self.held = is_still_at(writer.root(), &self.path, &self.file)?;
+            self.held = is_still_at(root, &self.path, &self.file)?;
+            let name = word(root, "/etc/hostname")?.unwrap_or_else(|| id.to_owned());
+            let named = rustix::fs::ftruncate(&self.file, 0)
+                .and_then(|()| rustix::io::pwrite(&self.file, format!("{id} {name}\n").as_bytes(), 0));
+            if let Err(errno) = named {
+                // The name is for people; a full disk is no reason to stop.
+                tracing::debug!("the lock {} could not be given a name: {errno}", self.path.display());
+            }
         }
         Ok(self.held)
     }
 }
 
-fn in_force(root: &HostRoot, certs_d: &Path) -> Result<Option<OwnerRecord>, FileError> {
-    let json = root.read(&certs_d.join(DIRECTORY).join(OWNER_RECORD))?;
-    Ok(json.as_deref().and_then(OwnerRecord::parse))
+/// Who holds a lock.
+struct Holder {
+    id: String,
+    /// As people know it.
+    name: String,
 }
 
-fn record(certs_d: &Path, node: &str) -> PathBuf {
-    certs_d.join(DIRECTORY).join(format!("{NODE_PREFIX}{node}.json"))
-}
+const ANOTHER: &str = "another node";
 
-fn presence(certs_d: &Path, node: &str) -> PathBuf {
-    certs_d.join(DIRECTORY).join(format!("{NODE_PREFIX}{node}.lock"))
-}
-
-/// The lock goes last: a record without one is that of a node whose agent does not run.
-fn remove_records(writer: &HostWriter, certs_d: &Path, node: &str) -> Result<(), FileError> {
-    writer.remove(&record(certs_d, node))?;
-    writer.remove(&presence(certs_d, node))?;
-    Ok(())
-}
-
-/// Whether somebody holds the lock. Those who ask at the same moment are not in each other's way.
-fn is_held(root: &HostRoot, path: &Path) -> Result<bool, FileError> {
-    let Some(file) = root.open_to_lock(path)? else { return Ok(false) };
-    Ok(!lock(path, &file, FlockOperation::NonBlockingLockShared)?)
+/// `None` where nobody holds it. Those who ask at the same moment are not in each other's way.
+fn holder(root: &HostRoot, path: &Path) -> Result<Option<Holder>, FileError> {
+    let Some(file) = root.open_to_lock(path)? else { return Ok(None) };
+    if lock(path, &file, FlockOperation::NonBlockingLockShared)? {
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(&root.read(path)?.unwrap_or_default()).into_owned();
+    let mut words = text.split_whitespace();
+    // It writes its name right after it has got the lock.
+    let id = words.next().unwrap_or_default().to_owned();
+    let name = words.next().map_or_else(|| ANOTHER.to_owned(), |name| format!("node {name}"));
+    Ok(Some(Holder { id, name }))
 }
 
 /// `false` where somebody else holds it.

@@ -31,7 +31,7 @@ use crate::{
 
 pub use backups::StoredBackup;
 pub use document::Loaded;
-pub(crate) use document::{PRIVATE, load, save};
+pub(crate) use document::{load, save};
 pub use restarts::{BegunRestart, FailedBy, FailedPlan, ProvedRestart, Restarts};
 
 /// Where it lies, beneath the host's root; mode 0700.

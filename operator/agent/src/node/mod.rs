@@ -16,7 +16,6 @@ mod restart;
 mod restore;
 mod rewrites;
 mod settle;
-mod shared;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -28,16 +28,13 @@ use registry_mirror_host::{
     files::{HostWriter, WriteScope},
     observe::{self, Live, ObserveError, claims::claims},
     root::HostRoot,
+    shared::records_of,
     since_start,
     state::{STATE_DIR, StateDir},
     systemd::{Systemd, UnitState},
 };
 
-use super::{
-    edits,
-    proofs::Proofs,
-    shared::{neighbours_of, records_of},
-};
+use super::{edits, proofs::Proofs};
 
 /// The daemon as it was seen last, and the way to ask it.
 #[derive(Debug)]
@@ -218,7 +215,6 @@ pub fn observe_node(
     let managed_elsewhere =
         directories.first().map(|first| claims(root, &first.path, &first.listing)).unwrap_or_default();
     Ok(Observation {
-        neighbours: neighbours_of(root, &containerd.plan)?,
         migrated_before: migrated_before(root)?,
         containerd,
         role,
@@ -249,7 +245,7 @@ fn migrated_before(root: &HostRoot) -> Result<Vec<MigratedRegistry>, FileError> 
 pub fn existing_records(root: &HostRoot, role: &Role, directory: &Path) -> Result<Option<StateDir>, FileError> {
     let place = match role {
         Role::Alone => PathBuf::from(STATE_DIR),
-        Role::Writer(_) | Role::StandBy(_) => directory.join(DIRECTORY),
+        Role::Writer { .. } | Role::StandBy { .. } => directory.join(DIRECTORY),
     };
     if root.stat(&place)?.is_none() {
         return Ok(None);

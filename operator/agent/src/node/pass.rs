@@ -13,6 +13,7 @@ use registry_mirror_host::{
     certs_d::{self, ApplyError},
     file_error::FileError,
     files::HostWriter,
+    shared::{records_of, role_now, take_role},
     state::StateDir,
 };
 
@@ -22,7 +23,6 @@ use super::{
     place,
     proxy::Kept,
     restart::Due,
-    shared::{records_of, role_now},
 };
 use crate::{approval::Leave, metrics::Metrics};
 
@@ -73,7 +73,7 @@ impl Node {
         let containerd = self.observe(Asking::Forbidden).await.map_err(|error| error.to_string())?.seen.clone();
         let observed = match containerd.directory() {
             None => observe_node(&self.root, containerd, Role::Alone, None),
-            Some(directory) => role_now(&self.root, directory, containerd.version).and_then(|role| {
+            Some(directory) => role_now(&self.root, directory).and_then(|role| {
                 let records = existing_records(&self.root, &role, directory)?;
                 observe_node(&self.root, containerd.clone(), role, records.as_ref())
             }),
@@ -150,10 +150,12 @@ impl Node {
         facts.describe(&prepared.host.containerd, plan);
         facts.registries.clone_from(&plan.registries);
         if let Some(stop) = &plan.stop {
-            self.share = None;
+            if matches!(&prepared.role, Role::Writer { waiting } if !waiting.is_empty()) {
+                self.share = None;
+            }
             return Verdict::failed(stop.failure, stop.why.clone());
         }
-        if let Err(why) = self.execute(&prepared, bundle, metrics, facts).await {
+        if let Err(why) = self.execute(&prepared, metrics, facts).await {
             return Verdict::failed(NodeFailure::Apply, why);
         }
         let mut verdict = Verdict::Ready;
@@ -184,7 +186,7 @@ impl Node {
         let (role, records) = match containerd.directory().map(Path::to_owned) {
             None => (Role::Alone, None),
             Some(directory) => {
-                let role = self.role(&writer, &directory, containerd.version)?;
+                let role = take_role(&mut self.share, &writer, &directory)?;
                 let records = records_of(&role, &writer, &directory)?;
                 (role, Some(records))
             }
@@ -196,14 +198,8 @@ impl Node {
     }
 
     /// Makes the host as the plan says, as far as that needs no restart. The error is a sentence.
-    async fn execute(
-        &mut self,
-        prepared: &Prepared,
-        bundle: &Bundle,
-        metrics: &Metrics,
-        facts: &mut Facts,
-    ) -> Result<(), String> {
-        let Prepared { host: HostPlan { plan, .. }, writer, role, records } = prepared;
+    async fn execute(&mut self, prepared: &Prepared, metrics: &Metrics, facts: &mut Facts) -> Result<(), String> {
+        let Prepared { host: HostPlan { plan, .. }, writer, records, .. } = prepared;
         if let Some(records) = records {
             write_files(records, plan).map_err(|error| {
                 let why = error.to_string();
@@ -219,7 +215,6 @@ impl Node {
             self.drift.note(path, what);
         }
         metrics.file_changes.inc_by(plan.files.iter().map(|(_, files)| files.ops.len() as u64).sum());
-        self.tell(writer, role, bundle, &facts.registries).map_err(|error| error.to_string())?;
         self.keep_drop_in(writer, &plan.proxy, facts).await
     }
 

@@ -8,7 +8,6 @@ use registry_mirror_agent::{
     Metrics,
     node::{Depth, Restored},
 };
-use registry_mirror_core::plan::shared::Staying;
 use serde::Serialize;
 
 use super::host::HostArgs;
@@ -53,7 +52,7 @@ pub async fn run(args: RestoreArgs, out: &mut impl Write) -> anyhow::Result<Exit
     let mut node = HostArgs::files(&host_root)?;
     let depth = if exact { Depth::Exact } else { Depth::Safe };
     let Restored { done, stays, by_hand, shared, restart_due } =
-        node.restore(depth, Staying::Recorded, &Metrics::new()).await.map_err(anyhow::Error::msg)?;
+        node.restore(depth, &Metrics::new()).await.map_err(anyhow::Error::msg)?;
     let report = Report { done, stays, by_hand, shared, restart_due };
     output.write(&report, out, |out| table(&report, exact, out))?;
     let Report { done: _, stays, by_hand, shared, restart_due } = report;

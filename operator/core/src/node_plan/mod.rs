@@ -122,11 +122,8 @@ pub fn plan_node(observed: &Observation, asked: Asked<'_>, health: &MirrorHealth
     let Some(bundle) = asked.bundle else { return plan };
     match (&plan.stop, &observed.role) {
         (Some(stop), _) => plan.registries = not_applied(bundle, &stop.why),
-        (None, Role::StandBy(record)) => {
-            let directory = containerd.directory().unwrap_or(Path::new(""));
-            standing_by::plan(&mut plan, bundle, record.as_ref(), containerd.version, directory, health);
-        }
-        (None, Role::Alone | Role::Writer(_)) => registries::plan(&mut plan, observed, bundle, health),
+        (None, Role::StandBy { writer }) => standing_by::plan(&mut plan, observed, bundle, writer, health),
+        (None, Role::Alone | Role::Writer { .. }) => registries::plan(&mut plan, observed, bundle, health),
     }
     plan
 }
@@ -206,18 +203,7 @@ fn stop(observed: &Observation, plan: &NodePlan) -> Option<Stop> {
     {
         return Some(Stop { failure: NodeFailure::ChangedSinceStart, why: reason.clone() });
     }
-    let (ConfigPlan::Migrate { directory, edit, .. }, false) = (&containerd.plan, observed.neighbours.is_empty())
-    else {
-        return None;
-    };
-    let why = format!(
-        "{} is shared with {}, so the old registry tables of {} cannot be carried over into it without changing what \
-         those nodes pull from: write a RegistryMirror for each of these registries, then take the tables out of the \
-         file",
-        directory.display(),
-        observed.neighbours.join(", "),
-        edit.file.display()
-    );
+    let why = observed.role.forbids_migration(&containerd.plan)?;
     Some(Stop { failure: NodeFailure::Unsupported, why })
 }
 

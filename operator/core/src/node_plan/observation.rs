@@ -31,8 +31,6 @@ pub struct Observation {
     pub directories: Vec<Root>,
     /// What another program keeps for itself in the first of them.
     pub managed_elsewhere: Claims,
-    /// Other nodes that use the first of them.
-    pub neighbours: Vec<String>,
     /// Old registry tables that earlier edits have taken out of the configuration.
     pub migrated_before: Vec<MigratedRegistry>,
     /// The number of the user who writes, 0 on every real node.

@@ -22,7 +22,6 @@ use crate::{
             plan_files,
         },
         migrated,
-        shared::Readers,
     },
     proxy::Environment,
     registry::RegistryName,
@@ -35,7 +34,8 @@ struct Ground<'a> {
     health: &'a MirrorHealth,
     /// Which mirrors containerd goes to through its proxy.
     environment: &'a Environment,
-    readers: Readers,
+    /// The release that files are rendered for.
+    reader: Version,
     /// Old registry tables: those that the plan takes out of the configuration, then those that earlier edits took out.
     migrated: Vec<MigratedRegistry>,
 }
@@ -60,7 +60,7 @@ pub(super) fn plan(plan: &mut NodePlan, observed: &Observation, bundle: &Bundle,
         bundle,
         health,
         environment: containerd.proxy.running.as_ref().unwrap_or(&nothing),
-        readers: observed.role.readers(containerd.version),
+        reader: observed.role.reader(containerd.version),
         migrated,
     };
     let mut wanted = Wanted::default();
@@ -92,7 +92,7 @@ impl Ground<'_> {
             }
             return facts;
         }
-        if let Some(why) = self.readers.obstacle(entry) {
+        if let Some(why) = self.observed.role.obstacle(entry) {
             facts.error = Some(why);
             wanted.on_hold.insert(entry.registry.clone());
             return facts;
@@ -100,7 +100,7 @@ impl Ground<'_> {
         let roots = &self.observed.directories;
         let at = place(&entry.registry, roots);
         let Some(root) = roots.get(at) else { return facts };
-        let version = self.readers.oldest;
+        let version = self.reader;
         match desired(entry, &self.bundle.blobs, Target { version, certs_dir: &root.path }, &drained) {
             Ok(found) => {
                 let credentials = |mirror: &MirrorHost| self.health.credentials(self.bundle, entry, mirror);
@@ -155,7 +155,7 @@ impl Ground<'_> {
             }
             wanted.on_hold.remove(&old.registry);
             let at = place(&old.registry, &self.observed.directories);
-            wanted.files.push((at, migrated::alone(old, self.readers.oldest)));
+            wanted.files.push((at, migrated::alone(old, self.reader)));
         }
     }
 

@@ -51,7 +51,6 @@ pub fn observation(version: Version) -> Observation {
         role: Role::Alone,
         directories: vec![Root { path: directory, listing: Listing::default(), ownership: Ownership::default() }],
         managed_elsewhere: Claims::default(),
-        neighbours: Vec::new(),
         migrated_before: Vec::new(),
         writer: 0,
         now: Timestamp::UNIX_EPOCH,

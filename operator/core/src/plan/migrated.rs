@@ -9,14 +9,13 @@ use std::collections::BTreeSet;
 
 use registry_mirror_crds::Capability;
 
-use super::files::{Bytes, DesiredRegistry, Directory, Entry as ListedEntry, FileEntry, HOSTS_TOML, Listing};
+use super::files::{DesiredRegistry, Directory, Entry as ListedEntry, Listing};
 use crate::{
     bundle::{Entry, Upstream},
     config_toml::{MigratedEndpoint, MigratedRegistry},
     containerd::Version,
     desired::Desired,
     hosts_toml::{Capabilities, ClientPair, Fields, Host, HostsToml, render, restrict},
-    marker::{self, Provenance},
     registry::RegistryName,
 };
 
@@ -93,10 +92,7 @@ pub fn orphans(listing: &Listing, recorded: &[MigratedRegistry]) -> BTreeSet<Reg
 }
 
 fn is_carried_over(directory: &Directory) -> bool {
-    let Some(FileEntry::Regular { content: Some(Bytes(content)), .. }) = directory.files.get(HOSTS_TOML) else {
-        return false;
-    };
-    matches!(marker::provenance(content), Provenance::Ours { object, .. } if object == OBJECT)
+    directory.object().is_some_and(|object| object == OBJECT)
 }
 
 fn comparable(url: &str) -> &str {

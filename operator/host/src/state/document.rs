@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// State may hold credentials.
-pub(crate) const PRIVATE: Attributes = Attributes { mode: 0o600, owner: Owner::Root };
+const PRIVATE: Attributes = Attributes { mode: 0o600, owner: Owner::Root };
 
 /// What was read from a document.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,6 @@ use registry_mirror_core::{
             steps,
         },
         migrated,
-        shared::Staying,
     },
 };
 use registry_mirror_host::{
@@ -25,7 +24,7 @@ use registry_mirror_host::{
     observe::proxy,
     proof,
     root::HostRoot,
-    shared::{Farewell, Leaving, has_part, leave, may_be_shared, others_who_stay, remove_all},
+    shared::{Farewell, Leaving, is_last, leave, may_be_shared, neighbours, remove_all},
     state::{ConfigEdit, STATE_DIR, StateDir},
     systemd::Systemd,
 };
@@ -38,8 +37,6 @@ pub(super) struct Host {
     pub root: HostRoot,
     pub systemd: Systemd,
     pub depth: Depth,
-    /// Which nodes keep the files of a directory that they share.
-    pub staying: Staying,
     /// The containerd that reads what stays.
     pub version: Version,
     /// Where files of ours are looked for, besides the recorded places.
@@ -56,7 +53,7 @@ impl Host {
         }
         for directory in &self.directories {
             if may_be_shared(&self.root, directory).map_err(sentence)? {
-                if has_part(&self.root, directory).map_err(sentence)? {
+                if is_last(&self.root, directory).map_err(sentence)? {
                     return Ok(true);
                 }
                 if !self.others_who_stay(directory).map_err(sentence)?.is_empty() {
@@ -136,7 +133,7 @@ impl Host {
 
     pub(super) fn others_who_stay(&self, directory: &Path) -> Result<Vec<String>, FileError> {
         match may_be_shared(&self.root, directory)? {
-            true => others_who_stay(&self.root, directory, self.staying),
+            true => neighbours(&self.root, directory),
             false => Ok(Vec::new()),
         }
     }
@@ -155,7 +152,7 @@ impl Host {
             self.put_files_back(&state, directory, wanted, restored).await?;
             return Ok(None);
         }
-        match leave(state.writer(), directory, self.staying).map_err(sentence)? {
+        match leave(&self.root, directory).map_err(sentence)? {
             Leaving::Stay(others) => {
                 restored.shared.push(still_shared(directory, &others));
                 Ok(None)

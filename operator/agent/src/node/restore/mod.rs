@@ -11,7 +11,7 @@ mod host;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use registry_mirror_core::plan::{config::DEFAULT_DIRECTORY, shared::Staying};
+use registry_mirror_core::plan::config::DEFAULT_DIRECTORY;
 use registry_mirror_host::file_error::FileError;
 
 use self::host::{Host, still_shared};
@@ -65,12 +65,12 @@ impl Restored {
 }
 
 impl Node {
-    /// Puts the node back. Doing it again changes nothing. Where other nodes share its directory, `staying` says which
-    /// of them keep the files from being removed.
+    /// Puts the node back. Doing it again changes nothing. Where other nodes share its directory and their agents run,
+    /// its files stay.
     ///
     /// # Errors
     /// A sentence; what was done until then is whole, and doing it again goes on.
-    pub async fn restore(&mut self, depth: Depth, staying: Staying, metrics: &Metrics) -> Result<Restored, String> {
+    pub async fn restore(&mut self, depth: Depth, metrics: &Metrics) -> Result<Restored, String> {
         // Another node may write from now on.
         self.share = None;
         // The last directory that was worked in, and the one in force: files of ours bear a mark, so that they are
@@ -82,14 +82,7 @@ impl Node {
             version = daemon.seen.version;
         }
         self.forget();
-        let host = Host {
-            root: self.root.clone(),
-            systemd: self.daemon.systemd.clone(),
-            depth,
-            staying,
-            version,
-            directories,
-        };
+        let host = Host { root: self.root.clone(), systemd: self.daemon.systemd.clone(), depth, version, directories };
         if !host.has_anything_of_ours()? {
             let mut restored = Restored::default();
             for directory in &host.directories {
@@ -113,7 +106,7 @@ impl Node {
 
     /// One pass in the mode `Restore`.
     pub(super) async fn restore_pass(&mut self, metrics: &Metrics, facts: &mut Facts) {
-        facts.verdict = match self.restore(Depth::Safe, Staying::Running, metrics).await {
+        facts.verdict = match self.restore(Depth::Safe, metrics).await {
             Ok(restored) => {
                 for what in &restored.done {
                     tracing::info!("{what}");

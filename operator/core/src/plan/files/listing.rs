@@ -86,8 +86,16 @@ impl Listing {
     #[must_use]
     pub fn serves(&self, registry: &RegistryName, object: &str) -> bool {
         match self.entries.get(&registry.directory()) {
-            Some(Entry::Directory(directory)) => directory.hosts_of().is_some_and(|ours| ours == object),
+            Some(Entry::Directory(directory)) => directory.object().is_some_and(|ours| ours == object),
             _ => false,
+        }
+    }
+
+    /// The content of a registry's hosts.toml.
+    pub(crate) fn hosts_toml(&self, registry: &RegistryName) -> Option<&[u8]> {
+        match self.entries.get(&registry.directory()) {
+            Some(Entry::Directory(directory)) => directory.hosts_toml(),
+            _ => None,
         }
     }
 }
@@ -107,17 +115,21 @@ impl Entry {
 impl Directory {
     /// Whether the marker of hosts.toml says that it is ours.
     pub(super) fn hosts_are_ours(&self) -> bool {
-        self.hosts_of().is_some()
+        self.object().is_some()
     }
 
     /// The object that hosts.toml was written for, where it is ours.
-    fn hosts_of(&self) -> Option<String> {
-        let Some(FileEntry::Regular { content: Some(Bytes(content)), .. }) = self.files.get(HOSTS_TOML) else {
-            return None;
-        };
-        match marker::provenance(content) {
+    pub(crate) fn object(&self) -> Option<String> {
+        match marker::provenance(self.hosts_toml()?) {
             Provenance::Ours { object, .. } => Some(object),
             Provenance::Foreign => None,
+        }
+    }
+
+    fn hosts_toml(&self) -> Option<&[u8]> {
+        match self.files.get(HOSTS_TOML) {
+            Some(FileEntry::Regular { content: Some(Bytes(content)), .. }) => Some(content),
+            _ => None,
         }
     }
 }

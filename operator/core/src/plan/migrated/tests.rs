@@ -6,6 +6,8 @@ use super::*;
 use crate::{
     bundle::{MirrorHost, Tls},
     desired::{Target, desired},
+    marker,
+    plan::files::{Bytes, FileEntry, HOSTS_TOML},
 };
 
 const VERSION: Version = Version::new(2, 1, 9);
