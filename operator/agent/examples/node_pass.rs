@@ -14,9 +14,8 @@ use registry_mirror_agent::{
     ClusterApproval, Leave, Metrics,
     node::{Node, NodeSettings},
 };
-use registry_mirror_core::bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA, Tls, Upstream};
+use registry_mirror_core::bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA};
 use registry_mirror_core::node_status::{Facts, Verdict};
-use registry_mirror_crds::Capability;
 use registry_mirror_host::restart::READY_LIMIT;
 
 #[tokio::main]
@@ -72,24 +71,7 @@ fn leave_of(whom: &str) -> Result<Leave> {
 
 fn entry(text: &str) -> Result<Entry> {
     let (registry, url) = text.split_once('=').context("write REGISTRY=URL")?;
-    Ok(Entry {
-        object: registry.replace([':', '_'], "-"),
-        registry: registry.parse()?,
-        node_selector: None,
-        suspend: false,
-        health_interval_seconds: None,
-        mirrors: vec![MirrorHost {
-            url: url.to_owned(),
-            display_url: url.to_owned(),
-            override_path: false,
-            capabilities: vec![Capability::Pull, Capability::Resolve],
-            tls: Tls::default(),
-            headers: Vec::new(),
-            has_credentials: false,
-            dial_timeout_ms: None,
-        }],
-        upstream: Upstream::Registry,
-    })
+    Ok(Entry::new(registry.replace([':', '_'], "-"), registry.parse()?, vec![MirrorHost::new(url)]))
 }
 
 fn verdict(verdict: &Verdict) -> String {

@@ -93,10 +93,9 @@ pub fn drained(entry: &Entry, health_of: impl Fn(&str) -> Health, upstream: &Hea
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use registry_mirror_crds::Capability;
 
     use super::*;
-    use crate::bundle::{MirrorHost, Tls, Upstream};
+    use crate::bundle::MirrorHost;
 
     fn silence() -> Seen {
         Seen::Silence("connecting".to_owned())
@@ -107,24 +106,10 @@ mod tests {
     }
 
     fn entry(urls: &[&str]) -> Entry {
-        let mirror = |url: &&str| MirrorHost {
-            url: (*url).to_owned(),
-            display_url: (*url).to_owned(),
-            override_path: false,
-            capabilities: vec![Capability::Pull],
-            tls: Tls::default(),
-            headers: Vec::new(),
-            has_credentials: false,
-            dial_timeout_ms: None,
-        };
+        let mirrors = urls.iter().map(|url| MirrorHost::new(url)).collect();
         Entry {
-            object: "o".to_owned(),
-            registry: "docker.io".parse().expect("a registry"),
-            node_selector: None,
-            suspend: false,
             health_interval_seconds: Some(30),
-            mirrors: urls.iter().map(mirror).collect(),
-            upstream: Upstream::Registry,
+            ..Entry::new("o", "docker.io".parse().expect("a registry"), mirrors)
         }
     }
 

@@ -70,10 +70,7 @@ fn meets(requirement: &LabelRequirement, labels: &Labels) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        bundle::{Mode, SCHEMA, Upstream},
-        registry::RegistryName,
-    };
+    use crate::bundle::{Mode, SCHEMA};
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -88,15 +85,7 @@ mod tests {
     }
 
     fn entry(object: &str, registry: &str, node_selector: Option<LabelSelector>) -> Entry {
-        Entry {
-            object: object.to_owned(),
-            registry: registry.parse::<RegistryName>().expect("a registry"),
-            node_selector,
-            suspend: false,
-            health_interval_seconds: None,
-            mirrors: Vec::new(),
-            upstream: Upstream::Registry,
-        }
+        Entry { node_selector, ..Entry::new(object, registry.parse().expect("a registry"), Vec::new()) }
     }
 
     #[test]

@@ -71,36 +71,27 @@ pub fn wish(bundle: Heard<&Bundle>, labels: Heard<&Labels>, has_waited: bool) ->
 
 #[cfg(test)]
 mod tests {
-    use registry_mirror_crds::{Capability, LabelSelector};
+    use registry_mirror_crds::LabelSelector;
 
     use super::*;
     use crate::{
-        bundle::{Blob, MirrorHost, Mode, SCHEMA, Tls, Upstream},
+        bundle::{Blob, MirrorHost, Mode, SCHEMA, Tls},
         proxy::ProxySettings,
         sensitive::Sensitive,
     };
 
     fn entry(object: &str, registry: &str, region: Option<&str>, ca: Option<&Digest>) -> Entry {
+        let tls = Tls { ca: ca.cloned(), ..Tls::default() };
         Entry {
-            object: object.to_owned(),
-            registry: registry.parse().expect("a registry"),
             node_selector: region.map(|region| LabelSelector {
                 match_labels: [("region".to_owned(), region.to_owned())].into(),
                 match_expressions: Vec::new(),
             }),
-            suspend: false,
-            health_interval_seconds: None,
-            mirrors: vec![MirrorHost {
-                url: "https://m".to_owned(),
-                display_url: "https://m".to_owned(),
-                override_path: false,
-                capabilities: vec![Capability::Pull],
-                tls: Tls { ca: ca.cloned(), ..Tls::default() },
-                headers: Vec::new(),
-                has_credentials: false,
-                dial_timeout_ms: None,
-            }],
-            upstream: Upstream::Registry,
+            ..Entry::new(
+                object,
+                registry.parse().expect("a registry"),
+                vec![MirrorHost { tls, ..MirrorHost::new("https://m") }],
+            )
         }
     }
 

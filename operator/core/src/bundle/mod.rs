@@ -81,6 +81,20 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// One for all nodes, with the registry itself behind the mirrors.
+    #[must_use]
+    pub fn new(object: impl Into<String>, registry: RegistryName, mirrors: Vec<MirrorHost>) -> Self {
+        Self {
+            object: object.into(),
+            registry,
+            node_selector: None,
+            suspend: false,
+            health_interval_seconds: None,
+            mirrors,
+            upstream: Upstream::Registry,
+        }
+    }
+
     /// Every certificate and key that the entry names.
     pub fn digests(&self) -> impl Iterator<Item = &Digest> {
         let upstream = match &self.upstream {
@@ -128,6 +142,23 @@ pub struct MirrorHost {
     /// Milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dial_timeout_ms: Option<u64>,
+}
+
+impl MirrorHost {
+    /// A mirror of which nothing is said but its url.
+    #[must_use]
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            display_url: url.to_owned(),
+            override_path: false,
+            capabilities: vec![Capability::Pull, Capability::Resolve],
+            tls: Tls::default(),
+            headers: Vec::new(),
+            has_credentials: false,
+            dial_timeout_ms: None,
+        }
+    }
 }
 
 /// A header.

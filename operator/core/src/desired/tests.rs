@@ -10,28 +10,11 @@ const V1_7: Version = Version::new(1, 7, 35);
 const V2_4: Version = Version::new(2, 4, 2);
 
 fn mirror(url: &str) -> MirrorHost {
-    MirrorHost {
-        url: url.to_owned(),
-        display_url: url.to_owned(),
-        override_path: false,
-        capabilities: vec![Capability::Pull, Capability::Resolve],
-        tls: Tls::default(),
-        headers: Vec::new(),
-        has_credentials: false,
-        dial_timeout_ms: None,
-    }
+    MirrorHost::new(url)
 }
 
 fn entry(registry: &str, mirrors: Vec<MirrorHost>, upstream: Upstream) -> Entry {
-    Entry {
-        object: "mirror".to_owned(),
-        registry: registry.parse().expect("a registry"),
-        node_selector: None,
-        suspend: false,
-        health_interval_seconds: Some(30),
-        mirrors,
-        upstream,
-    }
+    Entry { upstream, ..Entry::new("mirror", registry.parse().expect("a registry"), mirrors) }
 }
 
 fn blob(pem: &str, private: bool) -> (Digest, Blob) {

@@ -5,7 +5,7 @@ use registry_mirror_crds::{Capability, LabelSelector};
 
 use super::*;
 use crate::{
-    bundle::{MirrorHost, Mode, SCHEMA, Tls, Upstream},
+    bundle::{MirrorHost, Mode, SCHEMA, Upstream},
     node_plan::{Asked, RestartBy, plan_node, tests::observation},
     plan::{
         files::{Bytes, Directory, FileEntry, HOSTS_TOML, Listing, Op},
@@ -22,24 +22,12 @@ type File = (&'static str, Vec<u8>);
 
 fn entry(object: &str, urls: &[&str]) -> Entry {
     let mirror = |url: &&str| MirrorHost {
-        url: (*url).to_owned(),
-        display_url: (*url).to_owned(),
-        override_path: false,
         capabilities: vec![Capability::Pull, Capability::Resolve, Capability::Referrers],
-        tls: Tls::default(),
-        headers: Vec::new(),
         has_credentials: true,
         dial_timeout_ms: Some(500),
+        ..MirrorHost::new(url)
     };
-    Entry {
-        object: object.to_owned(),
-        registry: "docker.io".parse().expect("a name"),
-        node_selector: None,
-        suspend: false,
-        health_interval_seconds: None,
-        mirrors: urls.iter().map(mirror).collect(),
-        upstream: Upstream::Registry,
-    }
+    Entry::new(object, "docker.io".parse().expect("a name"), urls.iter().map(mirror).collect())
 }
 
 fn planned(role: Role, entries: &[Entry], version: Version, files: &[File], health: &MirrorHealth) -> NodePlan {

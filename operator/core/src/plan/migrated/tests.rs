@@ -25,25 +25,8 @@ fn old(registry: &str, endpoints: &[&str], server: Option<&str>) -> MigratedRegi
 }
 
 fn entry(mirrors: &[&str], upstream: Upstream) -> Entry {
-    let mirror = |url: &&str| MirrorHost {
-        url: (*url).to_owned(),
-        display_url: (*url).to_owned(),
-        override_path: false,
-        capabilities: vec![Capability::Pull, Capability::Resolve],
-        tls: Tls::default(),
-        headers: Vec::new(),
-        has_credentials: false,
-        dial_timeout_ms: None,
-    };
-    Entry {
-        object: "docker-hub".to_owned(),
-        registry: "docker.io".parse().expect("a registry"),
-        node_selector: None,
-        suspend: false,
-        health_interval_seconds: None,
-        mirrors: mirrors.iter().map(mirror).collect(),
-        upstream,
-    }
+    let mirrors = mirrors.iter().map(|url| MirrorHost::new(url)).collect();
+    Entry { upstream, ..Entry::new("docker-hub", "docker.io".parse().expect("a registry"), mirrors) }
 }
 
 fn merged(entry: &Entry, migrated: &[MigratedRegistry], drained: &[&str]) -> DesiredRegistry {

@@ -36,25 +36,8 @@ fn roots(first: Vec<(&str, Listed)>, second: Vec<(&str, Listed)>) -> Vec<Root> {
 }
 
 fn entry(registry: &str, upstream: Upstream) -> Entry {
-    let mirror = MirrorHost {
-        url: "https://mirror.example".to_owned(),
-        display_url: "https://mirror.example".to_owned(),
-        override_path: false,
-        capabilities: vec![registry_mirror_crds::Capability::Pull, registry_mirror_crds::Capability::Resolve],
-        tls: Tls::default(),
-        headers: Vec::new(),
-        has_credentials: false,
-        dial_timeout_ms: None,
-    };
-    Entry {
-        object: "mine".to_owned(),
-        registry: registry.parse().expect("a registry"),
-        node_selector: None,
-        suspend: false,
-        health_interval_seconds: None,
-        mirrors: vec![mirror],
-        upstream,
-    }
+    let mirrors = vec![MirrorHost::new("https://mirror.example")];
+    Entry { upstream, ..Entry::new("mine", registry.parse().expect("a registry"), mirrors) }
 }
 
 fn carried(entry: &Entry, roots: &[Root]) -> (Desired, Vec<Finding>) {
