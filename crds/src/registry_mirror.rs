@@ -148,6 +148,22 @@ pub enum Capability {
     Referrers,
 }
 
+impl Capability {
+    /// Every one that containerd knows.
+    pub const ALL: [Self; 4] = [Self::Pull, Self::Resolve, Self::Push, Self::Referrers];
+
+    /// As containerd and the API write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Resolve => "resolve",
+            Self::Push => "push",
+            Self::Referrers => "referrers",
+        }
+    }
+}
+
 /// How a host's certificate is checked, and the one that containerd shows.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -109,8 +109,7 @@ impl AnyModel {
 impl AnyFields {
     fn build(self) -> Fields {
         let Self { capabilities, ca, client, skip_verify, headers, override_path, dial_timeout_nanoseconds } = self;
-        let all = [Capability::Pull, Capability::Resolve, Capability::Push, Capability::Referrers];
-        let listed = all.into_iter().enumerate().filter(|(bit, _)| capabilities & (1 << bit) != 0);
+        let listed = Capability::ALL.into_iter().enumerate().filter(|(bit, _)| capabilities & (1 << bit) != 0);
         Fields {
             // an empty list in the file is all of them
             capabilities: Capabilities::only(listed.map(|(_, capability)| capability)).unwrap_or_default(),

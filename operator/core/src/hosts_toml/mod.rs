@@ -6,6 +6,7 @@
 
 mod duration;
 mod endpoint;
+mod fields;
 mod model;
 mod parse;
 mod render;
@@ -13,7 +14,8 @@ mod restrict;
 
 pub use duration::{DurationError, format_go_duration, parse_go_duration};
 pub use endpoint::{Endpoint, EndpointError};
-pub use model::{Capabilities, ClientPair, Fields, Host, HostsToml};
+pub use fields::Fields;
+pub use model::{Capabilities, ClientPair, Host, HostsToml};
 pub use parse::{ParseError, has_upstream, parse};
 pub use render::{Rendered, render};
 pub use restrict::{Omission, Omitted, accepts_file_without_hosts, restrict, restrict_host};

@@ -5,8 +5,8 @@ use thiserror::Error;
 use toml_edit::{Document, Item, Table, TableLike, Value};
 
 use super::{
-    duration::parse_go_duration,
-    model::{Capabilities, ClientPair, Fields, Host, HostsToml},
+    fields::{Fields, KEYS},
+    model::{Capabilities, ClientPair, Host, HostsToml},
     restrict::accepts_file_without_hosts,
 };
 use crate::{bundle::Header, containerd::Version, sensitive::Sensitive};
@@ -67,9 +67,9 @@ pub fn has_upstream(text: &str, hosts: &HostsToml, version: Version) -> bool {
         || Document::parse(text).is_ok_and(|document| document.as_table().contains_key("server"))
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     text: &'a str,
-    version: Version,
+    pub(super) version: Version,
 }
 
 impl Reader<'_> {
@@ -77,7 +77,7 @@ impl Reader<'_> {
         self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
     }
 
-    fn error(&self, item: &Item, what: String) -> ParseError {
+    pub(super) fn error(&self, item: &Item, what: String) -> ParseError {
         ParseError { line: item.span().map(|span| self.line_at(span.start)), what, version: self.version }
     }
 
@@ -133,44 +133,25 @@ impl Reader<'_> {
 
     fn fields(&self, table: &dyn TableLike) -> Result<Fields, ParseError> {
         let mut fields = Fields::default();
-        for (key, item) in table.iter() {
-            match key {
-                "capabilities" => fields.capabilities = self.capabilities(item)?,
-                "ca" => {
-                    fields.ca = match item.as_str() {
-                        Some(path) => vec![path.to_owned()],
-                        None => self.strings(item, "ca", "a path or an array of paths")?,
-                    };
-                }
-                "client" => fields.client = self.client(item)?,
-                "skip_verify" => fields.skip_verify = Some(self.boolean(item, "skip_verify")?),
-                "header" => fields.headers = self.headers(item)?,
-                "override_path" => fields.override_path = self.boolean(item, "override_path")?,
-                "dial_timeout" if self.version.knows_dial_timeout() => {
-                    let text = self.string(item, "dial_timeout")?;
-                    if !text.is_empty() {
-                        let timeout = parse_go_duration(&text);
-                        fields.dial_timeout = Some(timeout.map_err(|error| self.error(item, error.to_string()))?);
-                    }
-                }
-                _ => {}
+        for (name, item) in table.iter() {
+            if name == "header" {
+                fields.headers = self.headers(item)?;
+            } else if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+                (key.read)(&mut fields, self, item)?;
             }
         }
         Ok(fields)
     }
 
-    fn capabilities(&self, item: &Item) -> Result<Capabilities, ParseError> {
+    pub(super) fn capabilities(&self, item: &Item) -> Result<Capabilities, ParseError> {
         let mut listed = Vec::new();
         for name in self.strings(item, "capabilities", "an array of strings")? {
-            listed.push(match name.to_lowercase().as_str() {
-                "pull" => Capability::Pull,
-                "resolve" => Capability::Resolve,
-                "push" => Capability::Push,
-                "referrers" if self.version.knows_referrers() => Capability::Referrers,
-                "referrers" => {
+            listed.push(match Capability::ALL.into_iter().find(|known| known.name() == name.to_lowercase()) {
+                Some(Capability::Referrers) if !self.version.knows_referrers() => {
                     return Err(self.error(item, "the capability `referrers` is known from 2.2.0 on".to_owned()));
                 }
-                _ => {
+                Some(capability) => capability,
+                None => {
                     let what = format!("`{name}` is no capability, write pull, resolve, push or referrers");
                     return Err(self.error(item, what));
                 }
@@ -180,7 +161,7 @@ impl Reader<'_> {
         Ok(Capabilities::only(listed).unwrap_or_default())
     }
 
-    fn client(&self, item: &Item) -> Result<Vec<ClientPair>, ParseError> {
+    pub(super) fn client(&self, item: &Item) -> Result<Vec<ClientPair>, ParseError> {
         let expected = "a path, an array of paths or an array of [certificate, key]";
         if let Some(path) = item.as_str() {
             return Ok(vec![ClientPair { certificate: path.to_owned(), key: None }]);
@@ -224,17 +205,24 @@ impl Reader<'_> {
         Ok(headers)
     }
 
+    pub(super) fn paths(&self, item: &Item, key: &str) -> Result<Vec<String>, ParseError> {
+        match item.as_str() {
+            Some(path) => Ok(vec![path.to_owned()]),
+            None => self.strings(item, key, "a path or an array of paths"),
+        }
+    }
+
     fn strings(&self, item: &Item, key: &str, expected: &str) -> Result<Vec<String>, ParseError> {
         let Some(array) = item.as_array() else { return Err(self.wrong_type(item, key, expected)) };
         let strings: Option<Vec<String>> = array.iter().map(|value| value.as_str().map(str::to_owned)).collect();
         strings.ok_or_else(|| self.error(item, format!("`{key}` must be {expected}")))
     }
 
-    fn string(&self, item: &Item, key: &str) -> Result<String, ParseError> {
+    pub(super) fn string(&self, item: &Item, key: &str) -> Result<String, ParseError> {
         item.as_str().map(str::to_owned).ok_or_else(|| self.wrong_type(item, key, "a string"))
     }
 
-    fn boolean(&self, item: &Item, key: &str) -> Result<bool, ParseError> {
+    pub(super) fn boolean(&self, item: &Item, key: &str) -> Result<bool, ParseError> {
         item.as_bool().ok_or_else(|| self.wrong_type(item, key, "true or false"))
     }
 }

@@ -5,11 +5,9 @@
 
 use std::fmt::{self, Write as _};
 
-use registry_mirror_crds::Capability;
-
 use super::{
-    duration::format_go_duration,
-    model::{ClientPair, Fields, Host, HostsToml},
+    fields::{Fields, KEYS},
+    model::{ClientPair, Host, HostsToml},
     restrict::{Omitted, restrict},
 };
 use crate::{bundle::Header, containerd::Version};
@@ -100,33 +98,12 @@ fn table(text: &mut String, name: &str) {
     let _ = writeln!(text, "{gap}[{name}]");
 }
 
-/// All keys but `header`, which is a table.
 fn keys(fields: &Fields) -> Vec<(&'static str, String)> {
-    let Fields { capabilities, ca, client, skip_verify, headers: _, override_path, dial_timeout } = fields;
-    let mut keys = Vec::new();
-    if let Some(listed) = capabilities.listed() {
-        keys.push(("capabilities", array(listed.iter().map(|capability| string(capability_name(*capability))))));
-    }
-    if !ca.is_empty() {
-        keys.push(("ca", array(ca.iter().map(|path| string(path)))));
-    }
-    if !client.is_empty() {
-        keys.push(("client", client_value(client)));
-    }
-    if let Some(skip_verify) = skip_verify {
-        keys.push(("skip_verify", skip_verify.to_string()));
-    }
-    if *override_path {
-        keys.push(("override_path", "true".to_owned()));
-    }
-    if let Some(timeout) = dial_timeout {
-        keys.push(("dial_timeout", string(&format_go_duration(*timeout))));
-    }
-    keys
+    KEYS.iter().filter_map(|key| Some((key.name, (key.write)(fields)?))).collect()
 }
 
 /// go-toml 1 refuses arrays of mixed types, so a file that holds both parts stands in its pair twice.
-fn client_value(client: &[ClientPair]) -> String {
+pub(super) fn client_value(client: &[ClientPair]) -> String {
     if client.iter().all(|pair| pair.key.is_none()) {
         return array(client.iter().map(|pair| string(&pair.certificate)));
     }
@@ -139,16 +116,7 @@ fn header_lines(headers: &[Header]) -> impl Iterator<Item = (String, String)> {
     headers.iter().map(|Header { name, values }| (key(name), array(values.iter().map(|value| string(value.reveal())))))
 }
 
-const fn capability_name(capability: Capability) -> &'static str {
-    match capability {
-        Capability::Pull => "pull",
-        Capability::Resolve => "resolve",
-        Capability::Push => "push",
-        Capability::Referrers => "referrers",
-    }
-}
-
-fn array(items: impl Iterator<Item = String>) -> String {
+pub(super) fn array(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }
 
@@ -158,7 +126,7 @@ fn key(name: &str) -> String {
 }
 
 /// A basic string with the escapes of TOML 1.0 that go-toml 1 knows too.
-fn string(value: &str) -> String {
+pub(super) fn string(value: &str) -> String {
     let mut text = String::with_capacity(value.len() + 2);
     text.push('"');
     for c in value.chars() {

@@ -4,7 +4,10 @@ use std::fmt;
 
 use registry_mirror_crds::Capability;
 
-use super::model::{Capabilities, Fields, Host, HostsToml};
+use super::{
+    fields::{Fields, KEYS},
+    model::{Capabilities, Host, HostsToml},
+};
 use crate::{bundle::Header, containerd::Version};
 
 /// Something that this containerd cannot express and that was left out of the file.
@@ -79,9 +82,10 @@ pub fn restrict(file: &HostsToml, version: Version) -> (HostsToml, Vec<Omitted>)
     let HostsToml { server, root, hosts } = file;
     let mut omitted = Vec::new();
     let root_url = server.as_deref().unwrap_or("the registry itself");
+    let mut root = restrict_fields(root_url, root, version, &mut omitted);
     // The root entry is always asked, so a capability that is unknown leaves it with the default ones.
-    let Restricted { fields: mut root, asked } = restrict_fields(root_url, root, version, &mut omitted);
-    if !asked {
+    for note in omitted.iter_mut().filter(|note| note.what == Omission::Host) {
+        note.what = Omission::Referrers;
         root.capabilities = Capabilities::only([Capability::Pull, Capability::Resolve]).unwrap_or_default();
     }
     let mut kept: Vec<Host> = Vec::with_capacity(hosts.len().max(1));
@@ -107,52 +111,19 @@ pub fn restrict(file: &HostsToml, version: Version) -> (HostsToml, Vec<Omitted>)
 pub fn restrict_host(host: &Host, version: Version) -> (Option<Host>, Vec<Omitted>) {
     let mut omitted = Vec::new();
     let Host { url, fields } = host;
-    let Restricted { fields, asked } = restrict_fields(url, fields, version, &mut omitted);
-    if asked {
-        return (Some(Host { url: url.clone(), fields }), omitted);
-    }
-    omitted.retain(|note| note.what != Omission::Referrers);
-    omitted.push(Omitted { url: url.clone(), what: Omission::Host, version });
-    (None, omitted)
+    let fields = restrict_fields(url, fields, version, &mut omitted);
+    let is_left = !omitted.iter().any(|note| note.what == Omission::Host);
+    (is_left.then(|| Host { url: url.clone(), fields }), omitted)
 }
 
-struct Restricted {
-    fields: Fields,
-    /// Whether a capability is left; otherwise the old ones stand in the fields.
-    asked: bool,
-}
-
-fn restrict_fields(url: &str, fields: &Fields, version: Version, omitted: &mut Vec<Omitted>) -> Restricted {
-    let mut restricted = fields.clone();
-    restricted.headers = merge_headers(&fields.headers);
-    if fields.dial_timeout.is_some() {
-        let note = if !version.knows_dial_timeout() {
-            Some(Omitted { url: url.to_owned(), what: Omission::DialTimeout, version })
-        } else if tries_https_because_of_dial_timeout(version) && url.starts_with("http://") {
-            Some(Omitted { url: url.to_owned(), what: Omission::DialTimeoutOnHttp, version })
-        } else {
-            None
-        };
-        if note.is_some() {
-            restricted.dial_timeout = None;
-        }
-        omitted.extend(note);
+fn restrict_fields(url: &str, fields: &Fields, version: Version, omitted: &mut Vec<Omitted>) -> Fields {
+    let mut restricted = Fields { headers: merge_headers(&fields.headers), ..fields.clone() };
+    // what a host is asked for is said last, for it may leave the host out
+    for key in KEYS.iter().rev() {
+        let what = (key.restrict)(&mut restricted, url, version);
+        omitted.extend(what.map(|what| Omitted { url: url.to_owned(), what, version }));
     }
-    let unknown = fields.capabilities.listed().filter(|listed| listed.contains(&Capability::Referrers));
-    let Some(listed) = unknown.filter(|_| !version.knows_referrers()) else {
-        return Restricted { fields: restricted, asked: true };
-    };
-    omitted.push(Omitted { url: url.to_owned(), what: Omission::Referrers, version });
-    match Capabilities::only(listed.iter().copied().filter(|capability| *capability != Capability::Referrers)) {
-        Some(capabilities) => Restricted { fields: Fields { capabilities, ..restricted }, asked: true },
-        None => Restricted { fields: restricted, asked: false },
-    }
-}
-
-/// A `dial_timeout` counts as TLS configuration, which makes a plain http host be tried with HTTPS first. Read in
-/// 2.0.14; gone in 2.1.9 and later, the releases between were not read.
-fn tries_https_because_of_dial_timeout(version: Version) -> bool {
-    version < Version::new(2, 1, 9)
+    restricted
 }
 
 /// A name may stand in the table once.

@@ -2,17 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use registry_mirror_crds::Capability;
-
 use super::{
     ImportError, Imported,
-    gathered::{self, Credentials, Gathered, Tls, Upstream},
+    gathered::{self, Credentials, Gathered, Upstream},
     objects::objects,
 };
 use crate::{
     config_toml::ConfigSource,
     containerd::Version,
-    hosts_toml::{self, Capabilities, Fields, Host, HostsToml},
+    hosts_toml::{self, Capabilities, ClientPair, Fields, Host, HostsToml},
     registry::RegistryName,
 };
 
@@ -89,7 +87,7 @@ fn gather(
         hosts.push(host(url, fields, base, &place, left_out));
     }
     let own = registry.default_server();
-    let root_tls = tls(root, base, &place, left_out);
+    let root_tls = absolute(root, base, &place, left_out).tls();
     let repeats_last = listed.iter().rev().find(|host| host.fields.capabilities.resolve_tags());
     let is_plain = root.headers.is_empty() && !root.override_path;
     let upstream = match server {
@@ -114,9 +112,9 @@ fn gather(
     if hosts.is_empty() {
         // A RegistryMirror has at least one mirror.
         match &upstream {
-            Upstream::Server(url, tls) => hosts.push(gathered::Host { tls: tls.clone(), ..gathered::Host::new(url) }),
-            Upstream::Own(tls) if *tls != Tls::default() => match registry.default_server() {
-                Some(url) => hosts.push(gathered::Host { tls: tls.clone(), ..gathered::Host::new(url) }),
+            Upstream::Server(url, tls) => hosts.push(gathered::Host::new(url, tls.clone())),
+            Upstream::Own(tls) if *tls != Fields::default() => match registry.default_server() {
+                Some(url) => hosts.push(gathered::Host::new(url, tls.clone())),
                 None => left_out.push(format!("{place}: it names no host")),
             },
             Upstream::Own(_) | Upstream::Denied => left_out.push(format!("{place}: it changes nothing")),
@@ -147,31 +145,20 @@ fn host(url: &str, fields: &Fields, base: &Path, place: &str, left_out: &mut Vec
             None => headers.push(header.clone()),
         }
     }
-    let capabilities = match fields.capabilities.listed() {
-        Some(listed) => listed.iter().copied().collect(),
-        None => vec![Capability::Pull, Capability::Resolve, Capability::Push],
-    };
-    gathered::Host {
-        override_path: fields.override_path,
-        capabilities,
-        tls: tls(fields, base, place, left_out),
-        credentials,
-        headers,
-        dial_timeout: fields.dial_timeout,
-        ..gathered::Host::new(shortened)
-    }
+    let fields = Fields { headers, ..absolute(fields, base, place, left_out) };
+    gathered::Host { url: shortened.to_owned(), fields, repository_prefix: None, credentials }
 }
 
-fn tls(fields: &Fields, base: &Path, place: &str, left_out: &mut Vec<String>) -> Tls {
+/// The paths of certificates are relative to the file's directory.
+fn absolute(fields: &Fields, base: &Path, place: &str, left_out: &mut Vec<String>) -> Fields {
     if fields.client.len() > 1 {
         left_out.push(format!("{place}: a RegistryMirror shows one client certificate, the first of these"));
     }
-    Tls {
-        skip_verify: fields.skip_verify.unwrap_or(false),
-        ca: fields.ca.iter().map(|path| base.join(path)).collect(),
-        client: fields
-            .client
-            .first()
-            .map(|pair| (base.join(&pair.certificate), pair.key.as_ref().map(|key| base.join(key)))),
+    let at = |path: &String| base.join(path).to_string_lossy().into_owned();
+    let client = |pair: &ClientPair| ClientPair { certificate: at(&pair.certificate), key: pair.key.as_ref().map(at) };
+    Fields {
+        ca: fields.ca.iter().map(at).collect(),
+        client: fields.client.iter().map(client).collect(),
+        ..fields.clone()
     }
 }

@@ -3,21 +3,19 @@
 //! Mirrors and TLS settings are taken as a migration of the node takes them. Credentials, which a migration leaves in
 //! config.toml, become Secrets here, with a remark: they do not do quite the same there.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
     ImportError, Imported, Remark,
-    gathered::{Credentials, Gathered, Host, Tls, Upstream},
+    gathered::{Credentials, Gathered, Host, Upstream},
     objects::objects,
 };
 use crate::{
     config_toml::{
         self, ConfigSource, LoadedConfig, MigratedEndpoint, MigratedRegistry, PatchError, RegistryTable, host_of_auths,
     },
-    plan::config::DEFAULT_DIRECTORY,
+    hosts_toml::{self, Fields},
+    plan::{config::DEFAULT_DIRECTORY, migrated},
     registry::RegistryName,
     sensitive::Sensitive,
 };
@@ -50,22 +48,22 @@ pub fn import(config: &LoadedConfig, files: &dyn ConfigSource, namespace: &str) 
     let users = users(config, &mut left_out);
     for MigratedRegistry { registry, endpoints, server } in &registries {
         let host = |endpoint: &MigratedEndpoint| {
-            let host = host(endpoint);
-            Host { credentials: user_of(&users, &host.url), ..host }
+            let hosts_toml::Host { url, fields } = migrated::host(endpoint);
+            Host { credentials: user_of(&users, &url), ..Host::new(url, fields) }
         };
         let mut hosts: Vec<Host> = endpoints.iter().map(host).collect();
-        let mut upstream = Upstream::Own(Tls::default());
+        let mut upstream = Upstream::Own(Fields::default());
         if let Some(server) = server {
             let last = host(server);
             let is_own = registry.default_server().as_deref() == Some(server.url.as_str());
-            let plain = last.credentials.is_none() && !last.override_path;
+            let plain = last.credentials.is_none() && !last.fields.override_path;
             upstream = match (plain, is_own) {
-                (true, true) => Upstream::Own(last.tls.clone()),
-                (true, false) => Upstream::Server(last.url.clone(), last.tls.clone()),
+                (true, true) => Upstream::Own(last.fields.clone()),
+                (true, false) => Upstream::Server(last.url.clone(), last.fields.clone()),
                 // An upstream has no credentials of its own: it is asked as the last mirror.
                 (false, true) => {
                     hosts.push(last.clone());
-                    Upstream::Own(last.tls.clone())
+                    Upstream::Own(last.fields.clone())
                 }
                 (false, false) => {
                     hosts.push(last.clone());
@@ -73,7 +71,7 @@ pub fn import(config: &LoadedConfig, files: &dyn ConfigSource, namespace: &str) 
                 }
             };
             // A RegistryMirror has at least one mirror.
-            if hosts.is_empty() && last.tls != Tls::default() {
+            if hosts.is_empty() && last.fields.tls() != Fields::default() {
                 hosts.push(last);
             }
         }
@@ -91,9 +89,9 @@ pub fn import(config: &LoadedConfig, files: &dyn ConfigSource, namespace: &str) 
         if let (Some(url), false) =
             (registry.default_server(), gathered.iter().any(|known: &Gathered| known.registry == registry))
         {
-            let hosts = vec![Host { credentials: Some(credentials.clone()), ..Host::new(url) }];
+            let hosts = vec![Host { credentials: Some(credentials.clone()), ..Host::new(url, Fields::default()) }];
             let place = format!("registry.configs.\"{name}\"");
-            gathered.push(Gathered { registry, hosts, upstream: Upstream::Own(Tls::default()), place });
+            gathered.push(Gathered { registry, hosts, upstream: Upstream::Own(Fields::default()), place });
         }
     }
     let remarks = users.into_values().map(|User { place, .. }| Remark::CredentialsBeatPullSecrets { place }).collect();
@@ -145,17 +143,4 @@ fn user_of(users: &BTreeMap<String, User>, url: &str) -> Option<Credentials> {
         .iter()
         .find(|(host, _)| *host == authority || (*host == "docker.io" && authority == "registry-1.docker.io"))
         .map(|(_, user)| user.credentials.clone())
-}
-
-fn host(endpoint: &MigratedEndpoint) -> Host {
-    let MigratedEndpoint { url, override_path, ca_file, client, skip_verify } = endpoint;
-    Host {
-        override_path: *override_path,
-        tls: Tls {
-            skip_verify: *skip_verify,
-            ca: ca_file.iter().map(PathBuf::from).collect(),
-            client: client.as_ref().map(|(certificate, key)| (certificate.into(), Some(key.into()))),
-        },
-        ..Host::new(url.clone())
-    }
 }

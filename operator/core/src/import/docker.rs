@@ -4,10 +4,10 @@ use serde::Deserialize;
 
 use super::{
     ImportError, Imported,
-    gathered::{Gathered, Host, Tls, Upstream},
+    gathered::{Gathered, Host, Upstream},
     objects::objects,
 };
-use crate::{config_toml::MapSource, registry::RegistryName};
+use crate::{config_toml::MapSource, hosts_toml::Fields, registry::RegistryName};
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "kebab-case")]
@@ -32,11 +32,11 @@ pub fn import(text: &str, namespace: &str) -> Result<Imported, ImportError> {
         .map(|url| {
             let url = url.trim_end_matches('/');
             let host = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default();
-            Host { tls: Tls { skip_verify: insecure(host), ..Tls::default() }, ..Host::new(url) }
+            Host::new(url, Fields { skip_verify: insecure(host).then_some(true), ..Fields::default() })
         })
         .collect();
     if let (false, Ok(registry)) = (hosts.is_empty(), "docker.io".parse()) {
-        let upstream = Upstream::Own(Tls::default());
+        let upstream = Upstream::Own(Fields::default());
         gathered.push(Gathered { registry, hosts, upstream, place: "registry-mirrors".to_owned() });
     }
     for entry in &insecure_registries {
@@ -48,8 +48,8 @@ pub fn import(text: &str, namespace: &str) -> Result<Imported, ImportError> {
         match entry.parse::<RegistryName>() {
             Ok(registry) => {
                 // HTTPS with any certificate, then plain http: what both Docker and containerd make of this.
-                let tls = Tls { skip_verify: true, ..Tls::default() };
-                let host = Host { tls: tls.clone(), ..Host::new(format!("http://{registry}")) };
+                let tls = Fields { skip_verify: Some(true), ..Fields::default() };
+                let host = Host::new(format!("http://{registry}"), tls.clone());
                 gathered.push(Gathered { registry, hosts: vec![host], upstream: Upstream::Own(tls), place });
             }
             Err(error) => left_out.push(format!("{place}: {error}")),

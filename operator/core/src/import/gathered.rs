@@ -1,11 +1,13 @@
 //! What all formats have in common.
 
-use std::{path::PathBuf, time::Duration};
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use registry_mirror_crds::Capability;
 
-use crate::{bundle::Header, registry::RegistryName, sensitive::Sensitive};
+use crate::{
+    hosts_toml::{Capabilities, Fields},
+    registry::RegistryName,
+    sensitive::Sensitive,
+};
 
 /// One registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,22 +24,10 @@ pub(super) struct Gathered {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Host {
     pub url: String,
-    pub override_path: bool,
+    /// As hosts.toml would have it. Credentials are no header here.
+    pub fields: Fields,
     pub repository_prefix: Option<String>,
-    pub capabilities: Vec<Capability>,
-    pub tls: Tls,
     pub credentials: Option<Credentials>,
-    pub headers: Vec<Header>,
-    pub dial_timeout: Option<Duration>,
-}
-
-/// TLS settings by file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Tls {
-    pub skip_verify: bool,
-    pub ca: Vec<PathBuf>,
-    /// The certificate, and its key where that is another file.
-    pub client: Option<(PathBuf, Option<PathBuf>)>,
 }
 
 /// A user.
@@ -47,30 +37,23 @@ pub(super) struct Credentials {
     pub password: Sensitive,
 }
 
-/// What comes after the hosts.
+/// What comes after the hosts; of the fields the TLS settings count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Upstream {
     /// The registry itself.
-    Own(Tls),
+    Own(Fields),
     /// Another server.
-    Server(String, Tls),
+    Server(String, Fields),
     /// Nothing: the last host stands in for it.
     Denied,
 }
 
 impl Host {
-    /// A host that is asked for what every host is asked for.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            override_path: false,
-            repository_prefix: None,
-            capabilities: vec![Capability::Pull, Capability::Resolve],
-            tls: Tls::default(),
-            credentials: None,
-            headers: Vec::new(),
-            dial_timeout: None,
-        }
+    /// A host that is asked for what every host is asked for, in the way that the fields say.
+    pub fn new(url: impl Into<String>, fields: Fields) -> Self {
+        let capabilities = Capabilities::only([Capability::Pull, Capability::Resolve]).unwrap_or_default();
+        let fields = Fields { capabilities, ..fields };
+        Self { url: url.into(), fields, repository_prefix: None, credentials: None }
     }
 }
 

@@ -4,17 +4,22 @@
 //! hold TLS settings and credentials by host, for endpoints and for the registry itself, and fields that it does not
 //! know are passed over.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     ImportError, Imported,
-    gathered::{Credentials, Gathered, Host, Tls, Upstream},
+    gathered::{Credentials, Gathered, Host, Upstream},
     objects::objects,
 };
-use crate::{config_toml::ConfigSource, registry::RegistryName, sensitive::Sensitive};
+use crate::{
+    config_toml::ConfigSource,
+    hosts_toml::{ClientPair, Fields},
+    registry::RegistryName,
+    sensitive::Sensitive,
+};
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -139,14 +144,14 @@ impl Reader {
         if let Some(credentials) = own.auth.as_ref().and_then(|auth| self.credentials(&place, auth)) {
             // An upstream has no credentials of its own: it is asked as the last mirror.
             match registry.default_server() {
-                Some(url) => hosts.push(Host { tls: tls.clone(), credentials: Some(credentials), ..Host::new(url) }),
+                Some(url) => hosts.push(Host { credentials: Some(credentials), ..Host::new(url, tls.clone()) }),
                 None => {
                     self.left_out.push("configs.\"*\".auth: one user for every registry has no counterpart".to_owned());
                 }
             }
-        } else if hosts.is_empty() && tls != Tls::default() {
+        } else if hosts.is_empty() && tls != Fields::default() {
             match registry.default_server() {
-                Some(url) => hosts.push(Host { tls: tls.clone(), ..Host::new(url) }),
+                Some(url) => hosts.push(Host::new(url, tls.clone())),
                 None => self.left_out.push("configs.\"*\".tls: it needs mirrors.\"*\" with an endpoint".to_owned()),
             }
         }
@@ -174,12 +179,11 @@ impl Reader {
         }
         let config = self.config(host);
         let credentials = config.auth.as_ref().and_then(|auth| self.credentials(place, auth));
+        let tls = config.tls.as_ref().map(tls).unwrap_or_default();
         Host {
-            override_path: has_path,
             repository_prefix: prefix.filter(|_| !has_path).map(str::to_owned),
-            tls: config.tls.as_ref().map(tls).unwrap_or_default(),
             credentials,
-            ..Host::new(url)
+            ..Host::new(url, Fields { override_path: has_path, ..tls })
         }
     }
 
@@ -226,12 +230,16 @@ impl Reader {
     }
 }
 
-fn tls(config: &TlsConfig) -> Tls {
+fn tls(config: &TlsConfig) -> Fields {
     let TlsConfig { ca_file, cert_file, key_file, insecure_skip_verify } = config;
-    let path = |text: &String| (!text.is_empty()).then(|| PathBuf::from(text));
-    Tls {
-        skip_verify: *insecure_skip_verify,
+    let path = |text: &String| (!text.is_empty()).then(|| text.clone());
+    Fields {
+        skip_verify: insecure_skip_verify.then_some(true),
         ca: path(ca_file).into_iter().collect(),
-        client: path(cert_file).map(|certificate| (certificate, path(key_file))),
+        client: path(cert_file)
+            .map(|certificate| ClientPair { certificate, key: path(key_file) })
+            .into_iter()
+            .collect(),
+        ..Fields::default()
     }
 }

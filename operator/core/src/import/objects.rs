@@ -3,13 +3,19 @@
 use std::{collections::BTreeMap, path::Path};
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use registry_mirror_crds::{self as crds, AuthRef, Fallback, KeyRef, RegistryMirror, RegistryMirrorSpec, SecretRef};
+use registry_mirror_crds::{
+    self as crds, AuthRef, Capability, Fallback, KeyRef, RegistryMirror, RegistryMirrorSpec, SecretRef,
+};
 
 use super::{
     ImportError, Imported,
-    gathered::{Credentials, Gathered, Host, Tls, Upstream},
+    gathered::{Credentials, Gathered, Host, Upstream},
 };
-use crate::{config_toml::ConfigSource, hosts_toml::format_go_duration, sensitive::Sensitive};
+use crate::{
+    config_toml::ConfigSource,
+    hosts_toml::{ClientPair, Fields, format_go_duration},
+    sensitive::Sensitive,
+};
 
 /// Turns it into objects; certificates are read through `files`, Secrets come out in `namespace`.
 pub(super) fn objects(
@@ -63,9 +69,14 @@ impl Maker<'_> {
     }
 
     fn mirror(&mut self, place: &str, host: Host) -> Result<crds::Mirror, ImportError> {
-        let Host { url, override_path, repository_prefix, capabilities, tls, credentials, headers, dial_timeout } =
-            host;
-        let tls = self.tls(place, &url, &tls)?;
+        let Host { url, fields, repository_prefix, credentials } = host;
+        let tls = self.tls(place, &url, &fields)?;
+        let Fields { capabilities, ca: _, client: _, skip_verify: _, headers, override_path, dial_timeout } = fields;
+        let capabilities = match capabilities.listed() {
+            Some(listed) => listed.iter().copied().collect(),
+            // `referrers` is in no list that an older release reads
+            None => vec![Capability::Pull, Capability::Resolve, Capability::Push],
+        };
         let auth = credentials.map(|Credentials { username, password }| {
             let data = [("username", Sensitive::new(username)), ("password", password)];
             AuthRef { secret_ref: SecretRef { name: self.secret(&url, "auth", "kubernetes.io/basic-auth", data) } }
@@ -89,17 +100,17 @@ impl Maker<'_> {
         Ok(crds::Mirror { url, repository_prefix, override_path, capabilities, tls, auth, headers, dial_timeout })
     }
 
-    fn tls(&mut self, place: &str, url: &str, tls: &Tls) -> Result<Option<crds::Tls>, ImportError> {
-        let Tls { skip_verify, ca, client } = tls;
-        if *tls == Tls::default() {
+    fn tls(&mut self, place: &str, url: &str, fields: &Fields) -> Result<Option<crds::Tls>, ImportError> {
+        let tls = fields.tls();
+        if tls == Fields::default() {
             return Ok(None);
         }
         let mut pem = String::new();
-        for path in ca {
+        for path in &tls.ca {
             pem.push_str(&blocks(&self.read(place, path)?, |label| label == "CERTIFICATE"));
         }
-        let client_cert_ref = match client {
-            Some((certificate, key)) => {
+        let client_cert_ref = match tls.client.first() {
+            Some(ClientPair { certificate, key }) => {
                 let certificate = self.read(place, certificate)?;
                 let key = match key {
                     Some(key) => self.read(place, key)?,
@@ -114,16 +125,16 @@ impl Maker<'_> {
             None => None,
         };
         Ok(Some(crds::Tls {
-            insecure_skip_verify: *skip_verify,
+            insecure_skip_verify: tls.skip_verify.is_some(),
             ca: (!pem.is_empty()).then_some(pem),
             ca_ref: None,
             client_cert_ref,
         }))
     }
 
-    fn read(&self, place: &str, path: &Path) -> Result<String, ImportError> {
-        let failed = |why: String| ImportError::File { place: place.to_owned(), path: path.display().to_string(), why };
-        match self.files.read(path) {
+    fn read(&self, place: &str, path: &str) -> Result<String, ImportError> {
+        let failed = |why: String| ImportError::File { place: place.to_owned(), path: path.to_owned(), why };
+        match self.files.read(Path::new(path)) {
             Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|_| failed("it is no PEM text".to_owned())),
             Ok(None) => Err(failed("it does not exist".to_owned())),
             Err(error) => Err(failed(error.to_string())),

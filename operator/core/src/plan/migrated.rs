@@ -99,8 +99,8 @@ fn comparable(url: &str) -> &str {
     url.trim_end_matches('/')
 }
 
-/// Nothing was ever pushed to a mirror.
-fn host(endpoint: &MigratedEndpoint) -> Host {
+/// The endpoint as hosts.toml has it. Nothing was ever pushed to a mirror.
+pub(crate) fn host(endpoint: &MigratedEndpoint) -> Host {
     let capabilities = Capabilities::only([Capability::Pull, Capability::Resolve]).unwrap_or_default();
     Host { url: endpoint.url.clone(), fields: fields(endpoint, capabilities) }
 }
@@ -115,9 +115,8 @@ fn fields(endpoint: &MigratedEndpoint, capabilities: Capabilities) -> Fields {
             .map(|(certificate, key)| ClientPair { certificate: certificate.clone(), key: Some(key.clone()) })
             .collect(),
         skip_verify: skip_verify.then_some(true),
-        headers: Vec::new(),
         override_path: *override_path,
-        dial_timeout: None,
+        ..Fields::default()
     }
 }
 

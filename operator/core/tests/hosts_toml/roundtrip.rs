@@ -21,7 +21,7 @@ proptest! {
     }
 
     #[test]
-    fn what_fits_fits_again(file in file(), version in select(VERSIONS.to_vec())) {
+    fn a_second_restriction_changes_nothing(file in file(), version in select(VERSIONS.to_vec())) {
         let (restricted, _) = restrict(&file, version);
         prop_assert_eq!(restrict(&restricted, version), (restricted.clone(), Vec::new()));
     }

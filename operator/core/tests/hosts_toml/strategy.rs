@@ -60,12 +60,12 @@ fn url() -> impl Strategy<Value = String> {
 }
 
 fn fields(root: bool) -> impl Strategy<Value = Fields> {
-    let all = vec![Capability::Pull, Capability::Resolve, Capability::Push, Capability::Referrers];
-    let capabilities = subsequence(all, 0..=4).prop_map(move |list| match Capabilities::only(list) {
-        Some(capabilities) => capabilities,
-        None if root => Capabilities::ALL,
-        None => Capabilities::only([Capability::Pull, Capability::Resolve]).unwrap_or_default(),
-    });
+    let capabilities =
+        subsequence(Capability::ALL.to_vec(), 0..=4).prop_map(move |list| match Capabilities::only(list) {
+            Some(capabilities) => capabilities,
+            None if root => Capabilities::ALL,
+            None => Capabilities::only([Capability::Pull, Capability::Resolve]).unwrap_or_default(),
+        });
     let ca = vec(Just(CA.to_owned()), 0..=2);
     let client = vec(
         option::of(Just(KEY.to_owned())).prop_map(|key| {
