@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::inputs::Known;
-use registry_mirror_core::node_status::{self, Facts};
+use registry_mirror_core::status::node::{self, Facts};
 
 /// The field manager of every status write of an agent.
 const FIELD_MANAGER: &str = "registry-mirror-agent";
@@ -38,7 +38,7 @@ pub async fn run(
         let mut failed = false;
         if let (Some(wanted), Known::Is(live)) = (wanted, live) {
             let previous = written.as_ref().or(live.status.as_ref());
-            let status = node_status::status(&wanted, previous, Timestamp::now());
+            let status = node::status(&wanted, previous, Timestamp::now());
             let differs = written.as_ref() != Some(&status) || live.status.is_none();
             if differs && live.status.as_ref() != Some(&status) {
                 match write(&api, &node, &status).await {

@@ -22,7 +22,7 @@ use crate::{
     reporter, second_look,
     serve::serve,
 };
-use registry_mirror_core::node_status::{Effective, Facts, NodeFailure, Verdict};
+use registry_mirror_core::status::node::{Effective, Facts, NodeFailure, Verdict};
 
 /// The agent cannot go on.
 #[derive(Debug, Error)]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use registry_mirror_core::node_status::{NodeFailure, Verdict};
+use registry_mirror_core::status::node::{NodeFailure, Verdict};
 
 /// When it is looked at again, counted from the first failure.
 const LOOKS: [Duration; 6] = [

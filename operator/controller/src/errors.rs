@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use registry_mirror_core::summary::PublishFailure;
+use registry_mirror_core::status::object::PublishFailure;
 use thiserror::Error;
 
 /// The controller ended without being told to. Its pod is started anew.

@@ -101,9 +101,7 @@ fn differences(nodes: &BTreeMap<String, NodeRecord>, mirrors: &BTreeMap<String, 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use registry_mirror_core::budget::Restart;
+    use registry_mirror_core::status::node::AgentStatus;
 
     use super::*;
     use crate::caches::CompactLabels;
@@ -122,14 +120,7 @@ mod tests {
             owner_uid: Some(owner.to_owned()),
             approval: None,
             requested: None,
-            restart: Restart::NotNeeded,
-            cohort: Arc::default(),
-            change: None,
-            proved: None,
-            effective: false,
-            report: None,
-            conditions: Box::default(),
-            drift: Box::default(),
+            says: AgentStatus::default(),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
-use registry_mirror_core::summary::Agent;
+use registry_mirror_core::status::object::Agent;
 
 /// Since when the agents that do not run are away, as far as this controller has seen.
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@ use registry_mirror_core::{
     compile::{self, CompileOptions, Compiled, RefKind, References, Unreadable, Verdict, compile, required_refs},
     digest::Digest,
     predecessor::{Predecessor, traces, vanishing},
-    summary::PublishFailure,
+    status::object::PublishFailure,
 };
 use registry_mirror_crds::RegistryMirror;
 
@@ -249,7 +249,7 @@ fn hold(
         return BTreeSet::new();
     }
     let traces = caches.node_mirrors.with(|mirrors| {
-        traces(objects.iter().map(Arc::as_ref), mirrors.values().filter_map(|mirror| mirror.report.as_ref()))
+        traces(objects.iter().map(Arc::as_ref), mirrors.values().filter_map(|mirror| mirror.says.report.as_ref()))
     });
     let held = vanishing(compiled, unreadable, predecessor, &traces);
     for name in &held {

@@ -16,7 +16,7 @@ use registry_mirror_core::{
     bundle::{Bundle, Mode},
     select::{Labels, matches},
     startup_taint::is_fresh,
-    summary::selector_keys,
+    status::{event::Event, object::selector_keys},
 };
 use registry_mirror_crds::{NodeMirror, RestartApproval};
 
@@ -150,7 +150,7 @@ impl Restarter {
                     let is_held = mirror.approval.is_some()
                         || mirror.requested.is_some()
                         // It takes a proxy back that is not asked for any more.
-                        || matches!(mirror.restart, Restart::Pending(_));
+                        || matches!(mirror.says.restart, Restart::Pending(_));
                     if !is_held && !matching.matches(&node.labels) {
                         continue;
                     }
@@ -165,7 +165,7 @@ impl Restarter {
                     });
                 }
                 self.lapsed.retain(|name, _| nodes.contains_key(name));
-                self.refusals.retain(|name, _| mirrors.get(name).is_some_and(|m| m.restart != Restart::NotNeeded));
+                self.refusals.retain(|name, _| mirrors.get(name).is_some_and(|m| m.says.restart != Restart::NotNeeded));
             });
         });
         (states, versions)
@@ -173,7 +173,7 @@ impl Restarter {
 
     fn state(&self, name: &str, node: &NodeRecord, mirror: &NodeMirrorRecord) -> NodeState {
         let newer = self.written.get(name);
-        let restart = mirror.restart.clone();
+        let restart = mirror.says.restart.clone();
         NodeState {
             name: name.to_owned(),
             ready: node.ready,
@@ -181,10 +181,10 @@ impl Restarter {
             fresh: false,
             control_plane: node.control_plane,
             zone: node.zone.clone(),
-            cohort: Arc::clone(&mirror.cohort),
-            change: mirror.change.clone(),
-            proved: mirror.proved.clone(),
-            effective: mirror.effective,
+            cohort: Arc::clone(&mirror.says.cohort),
+            change: mirror.says.change.clone(),
+            proved: mirror.says.proved.clone(),
+            effective: mirror.says.effective,
             restart: if newer.is_some() { restart.said_before_approval() } else { restart },
             approval: newer.map_or_else(|| mirror.approval.clone(), |written| written.approval.clone()),
             requested: mirror.requested.clone(),
@@ -212,7 +212,7 @@ impl Restarter {
                 "Further restarts of containerd are paused after a failure: {} `registry-mirror resume` lifts it.",
                 pause.why
             );
-            events.node(&pause.node, uid(&pause.node), true, "RolloutPaused", "Restart", note);
+            events.node(&pause.node, uid(&pause.node), event(true, "RolloutPaused", note));
         }
         // What cannot be written of one node is that node's: the others have their turn, and the pass is tried again.
         let mut first_error = None;
@@ -229,7 +229,7 @@ impl Restarter {
             if *why == Withdrawal::Unused {
                 self.lapsed.insert(node.clone(), now);
                 let note = "The approval to restart containerd was not used in time and is withdrawn.".to_owned();
-                events.node(node, uid(node), true, "RestartApprovalWithdrawn", "Restart", note);
+                events.node(node, uid(node), event(true, "RestartApprovalWithdrawn", note));
             }
         }
         for Grant { node, plan } in grant {
@@ -240,7 +240,7 @@ impl Restarter {
             metrics.restarts_granted.inc();
             tracing::info!(node, plan = plan.as_str(), "the restart of containerd is granted");
             let note = format!("containerd may restart once to carry out the plan {plan}.");
-            events.node(node, uid(node), false, "RestartApproved", "Restart", note);
+            events.node(node, uid(node), event(false, "RestartApproved", note));
         }
         // After the grants: a crash between the two leaves a request that is then void.
         for node in clear_requests {
@@ -302,6 +302,10 @@ fn settled(result: Result<bool, PassError>, first_error: &mut Option<PassError>)
         first_error.get_or_insert(error);
         false
     })
+}
+
+fn event(warning: bool, reason: &str, note: String) -> Event {
+    Event { warning, action: "Restart", reason: reason.to_owned(), note }
 }
 
 fn whole_seconds(now: Timestamp) -> Timestamp {

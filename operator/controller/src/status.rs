@@ -14,7 +14,10 @@ use kube::{
 use registry_mirror_core::{
     bundle::Bundle,
     compile::{Conflict, Revision},
-    summary::{Agent, Known, Node, Rollout, Tally, keys_of, status, tally, unpublished},
+    status::{
+        event,
+        object::{Agent, Known, Node, Rollout, Tally, keys_of, status, tally, unpublished},
+    },
 };
 use registry_mirror_crds::{RegistryMirror, RegistryMirrorStatus};
 
@@ -23,7 +26,7 @@ use crate::{
     config::ControllerConfig,
     contract::field_manager,
     errors::PassError,
-    events::{Events, object_transitions},
+    events::Events,
     metrics::{ConditionLabels, Metrics, StateLabels},
     presence::Presence,
     publish::Outcome,
@@ -99,8 +102,8 @@ impl Reporter {
             match result {
                 Ok(_) => {
                     let before = old.as_ref().map_or(&[][..], |old| &old.conditions);
-                    for transition in object_transitions(before, &status.conditions) {
-                        events.condition_changed(&object, &transition);
+                    for told in event::of_object(before, &status.conditions) {
+                        events.object(&object, told);
                     }
                     let over = object.metadata.resource_version.clone();
                     self.written.insert(name, Written { over, status });
@@ -214,7 +217,7 @@ impl Count {
                         name,
                         labels: node.labels.project(&keys),
                         agent: agent(name),
-                        report: mirrors.get(name).and_then(|mirror| mirror.report.as_ref()),
+                        report: mirrors.get(name).and_then(|mirror| mirror.says.report.as_ref()),
                     })
                     .collect();
                 if let Some(metrics) = metrics {

@@ -12,7 +12,7 @@ use registry_mirror_core::{
     budget::Policy,
     bundle::Mode,
     startup_taint::{deadline, is_final},
-    summary::NodeReport,
+    status::node::NodeReport,
 };
 
 use crate::{
@@ -41,7 +41,7 @@ pub(crate) async fn pass(
     caches.nodes.with(|nodes| {
         caches.node_mirrors.with(|mirrors| {
             for (name, node) in nodes.iter().filter(|(_, node)| node.tainted) {
-                let report = mirrors.get(name).and_then(|mirror| mirror.report.as_ref());
+                let report = mirrors.get(name).and_then(|mirror| mirror.says.report.as_ref());
                 let report = report.filter(|_| alive.contains(name));
                 match verdict(report, node.created, &rules) {
                     Verdict::Remove => due.push(name.clone()),
@@ -102,7 +102,7 @@ async fn remove(api: &Api<Node>, name: &str, key: &str) -> Result<(), PassError>
 mod tests {
     use std::sync::Arc;
 
-    use registry_mirror_core::{node_failure::NodeFailure, summary::Readiness};
+    use registry_mirror_core::status::node::{NodeFailure, Readiness};
 
     use super::*;
 

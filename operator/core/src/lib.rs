@@ -16,9 +16,7 @@ pub mod hosts_toml;
 pub mod import;
 pub mod lease;
 pub mod marker;
-pub mod node_failure;
 pub mod node_plan;
-pub mod node_status;
 pub mod observed;
 pub mod plan;
 pub mod predecessor;
@@ -28,4 +26,6 @@ pub mod select;
 pub mod sensitive;
 pub mod slice;
 pub mod startup_taint;
-pub mod summary;
+pub mod status;
+
+pub use status::node as node_status;

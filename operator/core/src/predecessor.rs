@@ -9,7 +9,7 @@ use registry_mirror_crds::RegistryMirror;
 use crate::{
     bundle::{Bundle, Mode},
     compile::{Compiled, InForce, Unreadable},
-    summary::{NodeReport, has_entry},
+    status::{node::NodeReport, object::has_entry},
 };
 
 /// The bundle in force.
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::{
         compile::{CompileOptions, References, compile, empty_bundle},
-        summary::{Readiness, RegistryReport},
+        status::node::{Readiness, RegistryReport},
     };
 
     fn object(name: &str, mirror: &serde_json::Value, was_in_force: bool) -> RegistryMirror {

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{node_failure::NodeFailure, summary::Readiness};
+use crate::status::node::{NodeFailure, Readiness};
 
 /// When the taint goes in any case. A node whose creation is not known has had its time.
 #[must_use]
@@ -49,7 +49,7 @@ mod tests {
         let not_final: Vec<_> =
             NodeFailure::ALL.into_iter().filter(|failure| !is_final(Readiness::Failed(*failure))).collect();
         assert_eq!(not_final, [NodeFailure::Observe, NodeFailure::BundleUnknown]);
-        assert!(is_final(Readiness::of("False", "SaidByANewerAgent")));
+        assert!(is_final(Readiness::Failed(NodeFailure::of("SaidByANewerAgent"))));
         assert!(is_final(Readiness::Ready) && is_final(Readiness::DryRun) && is_final(Readiness::Restored));
         assert!(!is_final(Readiness::RestartPending) && !is_final(Readiness::Unknown));
     }

@@ -9,8 +9,8 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use registry_mirror_controller::contract::APPROVE_ANNOTATION;
-use registry_mirror_core::node_failure::{Attempt, NodeFailure};
-use registry_mirror_crds::{NodeMirror, condition};
+use registry_mirror_core::{plan::PlanHash, status::node::restart};
+use registry_mirror_crds::NodeMirror;
 use serde::Serialize;
 use serde_json::json;
 
@@ -38,7 +38,7 @@ pub struct ApproveArgs {
 #[derive(Debug, Serialize)]
 struct Approved {
     node: String,
-    plan: String,
+    plan: PlanHash,
 }
 
 /// Annotates each NodeMirror with the plan that its agent waits with.
@@ -88,7 +88,7 @@ async fn approve(api: &Api<NodeMirror>, named: &[NodeMirror], approved: &mut Vec
         api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
             .await
             .with_context(|| format!("the NodeMirror of node {name} could not be annotated"))?;
-        approved.push(Approved { node: name, plan: plan.to_owned() });
+        approved.push(Approved { node: name, plan });
     }
     if !refused.is_empty() {
         bail!("nothing to approve on {}: no restart is pending there", refused.join(", "));
@@ -97,15 +97,10 @@ async fn approve(api: &Api<NodeMirror>, named: &[NodeMirror], approved: &mut Vec
 }
 
 /// The plan that a node waits with, or would try again: after a restart that failed or was refused a person decides.
-fn pending_plan(mirror: &NodeMirror) -> Option<&str> {
+fn pending_plan(mirror: &NodeMirror) -> Option<PlanHash> {
     let status = mirror.status.as_ref()?;
-    let waits = status.conditions.iter().any(|said| match said.type_.as_str() {
-        condition::RESTART_PENDING => said.status == "True",
-        condition::READY => said.status != "True" && NodeFailure::of(&said.reason).attempt() != Attempt::None,
-        _ => false,
-    });
-    let plan = status.plan.as_ref().filter(|plan| plan.restart)?;
-    waits.then_some(plan.hash.as_str())
+    status.plan.as_ref().filter(|plan| plan.restart)?;
+    restart(status, mirror.metadata.generation.unwrap_or_default()).plan().cloned()
 }
 
 #[cfg(test)]
@@ -126,13 +121,14 @@ mod tests {
             .expect("a NodeMirror")
         };
         for (kind, status, reason, expected) in [
-            ("RestartPending", "True", "WaitsForApproval", Some("p")),
+            ("Ready", "False", "RestartPending", Some("p")),
             ("Ready", "False", "RestartFailed", Some("p")),
             ("Ready", "False", "RestartRefused", Some("p")),
             ("Ready", "False", "Unsupported", None),
             ("Ready", "True", "Ready", None),
         ] {
-            assert_eq!(pending_plan(&mirror(kind, status, reason)), expected, "{reason}");
+            let pending = pending_plan(&mirror(kind, status, reason));
+            assert_eq!(pending.as_ref().map(PlanHash::as_str), expected, "{reason}");
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The agents' Pods: whether an agent is alive.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, runtime::watcher};
 use serde::Deserialize;
 
-use super::{Caches, slim::Slim, watching::keep};
-use crate::{contract::AGENT_SELECTOR, signals::Lane};
+use super::{cache::Cache, slim::Slim, watching::keep};
+use crate::{
+    contract::AGENT_SELECTOR,
+    signals::{Lane, Signals},
+};
 
 /// One agent's Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,11 +24,11 @@ struct Spec {
     node_name: Option<String>,
 }
 
-pub(super) async fn watch(client: Client, namespace: String, caches: Arc<Caches>) -> &'static str {
-    let api: Api<Slim<Pod, Spec>> = Api::namespaced(client, &namespace);
+pub(super) async fn watch(client: Client, namespace: &str, cache: &Cache<Agent>, signals: &Signals) -> &'static str {
+    let api: Api<Slim<Pod, Spec>> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().labels(AGENT_SELECTOR).page_size(100);
-    keep(api, config, &caches.agents, &caches.signals, read, |_| {
-        caches.signals.mark(&[Lane::Nodes, Lane::Taints, Lane::Status]);
+    keep(api, config, cache, signals, read, |_| {
+        signals.mark(&[Lane::Nodes, Lane::Taints, Lane::Status]);
     })
     .await;
     "watch of agents' Pods"

@@ -3,12 +3,10 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
-
-use super::locked;
 
 /// Objects of one kind, by name. Written by its watch alone.
 #[derive(Debug)]
@@ -16,6 +14,11 @@ pub(crate) struct Cache<V> {
     name: &'static str,
     entries: Mutex<BTreeMap<String, V>>,
     synced: AtomicBool,
+}
+
+/// A lock whose holder cannot panic half-way through a change.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<V> Cache<V> {

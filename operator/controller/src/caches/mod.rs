@@ -11,18 +11,16 @@ mod registry_mirrors;
 mod slim;
 mod watching;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use kube::Client;
-use tokio::{sync::watch, task::JoinSet};
+use registry_mirror_core::status::event;
+use tokio::task::JoinSet;
 
 pub(crate) use agents::Agent;
 pub(crate) use cache::Cache;
 pub(crate) use labels::CompactLabels;
-pub(crate) use node_mirrors::{NodeMirrorRecord, SlimCondition};
+pub(crate) use node_mirrors::NodeMirrorRecord;
 pub(crate) use nodes::NodeRecord;
 pub(crate) use references::ReferencedCache;
 pub(crate) use registry_mirrors::ObjectRecord;
@@ -76,7 +74,7 @@ impl Caches {
     }
 }
 
-/// Starts every watch. None of them ends by itself.
+/// Starts every watch. None of them ends by itself. What people are to hear of goes to `events`.
 pub(crate) fn watch_all(
     tasks: &mut JoinSet<&'static str>,
     client: &Client,
@@ -84,19 +82,33 @@ pub(crate) fn watch_all(
     caches: &Arc<Caches>,
     events: &Events,
 ) {
-    tasks.spawn(registry_mirrors::watch(client.clone(), Arc::clone(caches), events.clone()));
-    tasks.spawn(nodes::watch(client.clone(), Arc::clone(caches), config.startup_taint.clone()));
-    tasks.spawn(node_mirrors::watch(client.clone(), Arc::clone(caches), events.clone()));
-    tasks.spawn(agents::watch(client.clone(), config.namespace.clone(), Arc::clone(caches)));
-    tasks.spawn(references::watch_secrets(client.clone(), config.namespace.clone(), Arc::clone(caches)));
-    tasks.spawn(references::watch_config_maps(client.clone(), config.namespace.clone(), Arc::clone(caches)));
-    tasks.spawn(bundle_secret::watch(client.clone(), config.namespace.clone(), Arc::clone(caches)));
+    let with = || (client.clone(), Arc::clone(caches), config.namespace.clone());
+    let (client, all, _) = with();
+    let told = events.clone();
+    tasks.spawn(async move {
+        let unreadable = |name: &str, uid: &str, why: &str| told.object_unreadable(name, uid, why);
+        registry_mirrors::watch(client, &all.objects, &all.signals, unreadable).await
+    });
+    let (client, all, _) = with();
+    let startup_taint = config.startup_taint.clone();
+    tasks.spawn(async move { nodes::watch(client, &all.nodes, &all.signals, startup_taint.as_deref()).await });
+    let (client, all, _) = with();
+    let told = events.clone();
+    tasks.spawn(async move {
+        let changed = |name: &str, old: Option<&NodeMirrorRecord>, new: &NodeMirrorRecord| {
+            let old = old.filter(|old| old.uid == new.uid).map(|old| &old.says);
+            for event in event::of_node(old, &new.says) {
+                told.node(name, &new.uid, event);
+            }
+        };
+        node_mirrors::watch(client, &all.node_mirrors, &all.signals, changed).await
+    });
+    let (client, all, namespace) = with();
+    tasks.spawn(async move { agents::watch(client, &namespace, &all.agents, &all.signals).await });
+    let (client, all, namespace) = with();
+    tasks.spawn(async move { references::watch_secrets(client, &namespace, &all.secrets, &all.signals).await });
+    let (client, all, namespace) = with();
+    tasks.spawn(async move { references::watch_config_maps(client, &namespace, &all.config_maps, &all.signals).await });
+    let (client, all, namespace) = with();
+    tasks.spawn(async move { bundle_secret::watch(client, &namespace, &all.bundle_secret, &all.signals).await });
 }
-
-/// A lock whose holder cannot panic half-way through a change.
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The names that a watch must keep, and the end that hears of new ones.
-type Wanted = (watch::Sender<BTreeSet<String>>, watch::Receiver<BTreeSet<String>>);

@@ -8,12 +8,12 @@ use kube::{Api, Client, runtime::watcher};
 use serde::Deserialize;
 
 use super::{
-    Caches, CompactLabels,
-    labels::Texts,
+    cache::Cache,
+    labels::{CompactLabels, Texts},
     slim::Slim,
     watching::{Happened, keep},
 };
-use crate::signals::Lane;
+use crate::signals::{Lane, Signals};
 
 /// One Node that runs a kubelet on Linux.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,12 @@ struct Spec {
     taints: Vec<Taint>,
 }
 
-pub(super) async fn watch(client: Client, caches: Arc<Caches>, startup_taint: Option<String>) -> &'static str {
+pub(super) async fn watch(
+    client: Client,
+    cache: &Cache<NodeRecord>,
+    signals: &Signals,
+    startup_taint: Option<&str>,
+) -> &'static str {
     let api: Api<Slim<Node, Spec>> = Api::all(client);
     let mut texts = Texts::default();
     let mut changes = 0_u32;
@@ -52,19 +57,12 @@ pub(super) async fn watch(client: Client, caches: Arc<Caches>, startup_taint: Op
         if changes.is_multiple_of(4096) {
             texts.tidy();
         }
-        read(node, startup_taint.as_deref(), &mut texts)
+        read(node, startup_taint, &mut texts)
     };
-    keep(
-        api,
-        watcher::Config::default().page_size(50),
-        &caches.nodes,
-        &caches.signals,
-        read,
-        |happened| match happened {
-            Happened::Synced => {}
-            Happened::Changed(_) => caches.signals.mark(&[Lane::Nodes, Lane::Taints, Lane::Status]),
-        },
-    )
+    keep(api, watcher::Config::default().page_size(50), cache, signals, read, |happened| match happened {
+        Happened::Synced => {}
+        Happened::Changed(_) => signals.mark(&[Lane::Nodes, Lane::Taints, Lane::Status]),
+    })
     .await;
     "watch of Nodes"
 }

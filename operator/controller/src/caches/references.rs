@@ -12,10 +12,16 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::{
-    Cache, Caches, Wanted, locked,
+    cache::{Cache, locked},
     watching::{Happened, keep},
 };
-use crate::{contract::BUNDLE_SECRET_TYPE, signals::Lane};
+use crate::{
+    contract::BUNDLE_SECRET_TYPE,
+    signals::{Lane, Signals},
+};
+
+/// The names that a watch must keep, and the end that hears of new ones.
+type Wanted = (watch::Sender<BTreeSet<String>>, watch::Receiver<BTreeSet<String>>);
 
 /// Objects of one kind out of which only the wanted ones are kept.
 #[derive(Debug)]
@@ -70,25 +76,35 @@ fn secret_selector() -> String {
     format!("type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!={BUNDLE_SECRET_TYPE}")
 }
 
-pub(super) async fn watch_secrets(client: Client, namespace: String, caches: Arc<Caches>) -> &'static str {
+pub(super) async fn watch_secrets(
+    client: Client,
+    namespace: &str,
+    cache: &ReferencedCache,
+    signals: &Signals,
+) -> &'static str {
     let config = watcher::Config::default().fields(&secret_selector()).page_size(20);
     let read = |secret: Secret| {
         let mut references = References::default();
         references.insert_secret(secret);
         references
     };
-    watch(Api::namespaced(client, &namespace), config, &caches.secrets, &caches, read).await;
+    watch(Api::namespaced(client, namespace), config, cache, signals, read).await;
     "watch of Secrets"
 }
 
-pub(super) async fn watch_config_maps(client: Client, namespace: String, caches: Arc<Caches>) -> &'static str {
+pub(super) async fn watch_config_maps(
+    client: Client,
+    namespace: &str,
+    cache: &ReferencedCache,
+    signals: &Signals,
+) -> &'static str {
     let read = |config_map: ConfigMap| {
         let mut references = References::default();
         references.insert_config_map(config_map);
         references
     };
     let config = watcher::Config::default().page_size(20);
-    watch(Api::namespaced(client, &namespace), config, &caches.config_maps, &caches, read).await;
+    watch(Api::namespaced(client, namespace), config, cache, signals, read).await;
     "watch of ConfigMaps"
 }
 
@@ -98,7 +114,7 @@ async fn watch<K>(
     api: Api<K>,
     config: watcher::Config,
     cache: &ReferencedCache,
-    caches: &Caches,
+    signals: &Signals,
     read: impl Fn(K) -> References,
 ) where
     K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
@@ -112,10 +128,10 @@ async fn watch<K>(
                 locked(&cache.covered).clone_from(&names);
             }
             // The pause and the mode stand in a ConfigMap.
-            caches.signals.mark(&[Lane::Publish, Lane::Nodes, Lane::Taints, Lane::Status]);
+            signals.mark(&[Lane::Publish, Lane::Nodes, Lane::Taints, Lane::Status]);
         };
         tokio::select! {
-            () = keep(api.clone(), config.clone(), &cache.cache, &caches.signals, keep_wanted, happened) => return,
+            () = keep(api.clone(), config.clone(), &cache.cache, signals, keep_wanted, happened) => return,
             ended = more_wanted(&mut wanted, &names) => if ended { return },
         }
     }

@@ -7,10 +7,10 @@ use kube::{Api, Client, Resource, core::DeserializeGuard, runtime::watcher};
 use registry_mirror_crds::RegistryMirror;
 
 use super::{
-    Caches,
+    cache::Cache,
     watching::{Change, Happened, keep},
 };
-use crate::{events::Events, signals::Lane};
+use crate::signals::{Lane, Signals};
 
 /// One RegistryMirror.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,24 +21,30 @@ pub(crate) enum ObjectRecord {
     Unreadable { uid: String, created: Option<Timestamp>, error: String },
 }
 
-pub(super) async fn watch(client: Client, caches: Arc<Caches>, events: Events) -> &'static str {
+/// `unreadable` hears of each that this release cannot read: its name, its uid and why.
+pub(super) async fn watch(
+    client: Client,
+    cache: &Cache<ObjectRecord>,
+    signals: &Signals,
+    unreadable: impl Fn(&str, &str, &str),
+) -> &'static str {
     let api: Api<DeserializeGuard<RegistryMirror>> = Api::all(client);
     keep(
         api,
         watcher::Config::default().page_size(100),
-        &caches.objects,
-        &caches.signals,
+        cache,
+        signals,
         |object| Some(read(object)),
         |happened| match happened {
             Happened::Changed(Change { old: Some(old), new: Some(new), .. }) if same_spec(old, new) => {
-                caches.signals.mark(&[Lane::Status]);
+                signals.mark(&[Lane::Status]);
             }
             Happened::Synced => {}
             Happened::Changed(change) => {
                 if let Some(ObjectRecord::Unreadable { uid, created: _, error }) = change.new {
-                    events.object_unreadable(change.name, uid, error);
+                    unreadable(change.name, uid, error);
                 }
-                caches.signals.mark(&[Lane::Publish, Lane::Status]);
+                signals.mark(&[Lane::Publish, Lane::Status]);
             }
         },
     )

@@ -13,7 +13,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::Cache;
+use super::cache::Cache;
 use crate::signals::{Lane, Signals};
 
 /// One object came, changed or went.

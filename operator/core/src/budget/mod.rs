@@ -8,12 +8,14 @@ mod change;
 mod max_unavailable;
 mod turns;
 
-use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
 pub use change::{ChangeHash, Cohort, ProvedRestart};
 pub use max_unavailable::{MaxUnavailable, MaxUnavailableError};
+
+use crate::plan::PlanHash;
 
 /// A refused restart may be tried again after this time; doubled with each refusal, up to [`LONGEST_REST`].
 const FIRST_REST: SignedDuration = SignedDuration::from_mins(10);
@@ -28,30 +30,6 @@ pub fn rest_after(refusals: u32) -> SignedDuration {
 
 /// After this time an approval that led to no restart is withdrawn.
 pub const APPROVAL_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
-
-/// Names one plan of one node, as in `status.plan.hash`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PlanHash(String);
-
-impl PlanHash {
-    /// As the agent wrote it.
-    #[must_use]
-    pub const fn new(hash: String) -> Self {
-        Self(hash)
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for PlanHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Who decides that a node may restart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -157,9 +135,10 @@ impl NodeState {
 }
 
 /// Whether a node's containerd must restart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Restart {
     /// It need not, or not any more.
+    #[default]
     NotNeeded,
     /// It waits for leave to carry out this plan.
     Pending(PlanHash),
@@ -194,7 +173,9 @@ impl Restart {
         self
     }
 
-    const fn plan(&self) -> Option<&PlanHash> {
+    /// The plan that it waits with, or would try again.
+    #[must_use]
+    pub const fn plan(&self) -> Option<&PlanHash> {
         match self {
             Self::NotNeeded => None,
             Self::Pending(plan) | Self::Refused { plan, .. } | Self::Failed { plan, .. } => Some(plan),

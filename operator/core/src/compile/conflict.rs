@@ -1,5 +1,5 @@
 //! Two objects for one registry: on a node the oldest wins. Who meets whom depends on the nodes' labels:
-//! [`crate::summary::tally`] finds it out.
+//! [`crate::status::object::tally`] finds it out.
 
 use std::collections::BTreeMap;
 

@@ -461,13 +461,13 @@ fn the_older_object_wins_and_the_younger_is_told_where() {
     let bundle =
         compile([&north, &everywhere, &late, &quay], &References::default(), &CompileOptions::default()).bundle;
     let nodes = ["north", "north", "south"].map(|region| BTreeMap::from([("region".to_owned(), region.to_owned())]));
-    let nodes = nodes.map(|labels| crate::summary::Node {
+    let nodes = nodes.map(|labels| crate::status::object::Node {
         name: "n",
         labels,
-        agent: crate::summary::Agent::Running,
+        agent: crate::status::object::Agent::Running,
         report: None,
     });
-    let (_, found) = crate::summary::tally(&bundle, &nodes);
+    let (_, found) = crate::status::object::tally(&bundle, &nodes);
     let said: Vec<_> = found.iter().map(|(name, c)| format!("{name} {}: {c}", c.is_total())).collect();
     insta::assert_debug_snapshot!(said);
 }

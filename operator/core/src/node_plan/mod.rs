@@ -17,14 +17,13 @@ use registry_mirror_crds::{PlanChange, PlanKind};
 use crate::{
     budget::ChangeHash,
     bundle::Bundle,
-    node_failure::NodeFailure,
-    node_status::{PlanFacts, ProxyFacts, RegistryFacts},
     plan::{
         ConfigPlan, ProxyPlan,
         files::{FilesPlan, Finding, NewlyRead, Step, newly_read, steps},
         proxy::restart_hash,
         shared::Role,
     },
+    status::node::{NodeFailure, PlanFacts, ProxyFacts, RegistryFacts},
 };
 
 pub use mirror_health::{Credentials, Destination, MirrorHealth, is_probed};
@@ -254,7 +253,7 @@ pub fn plan_facts(config: &ConfigPlan, proxy: &ProxyPlan) -> PlanFacts {
     });
     let changes: Vec<PlanChange> = changes.collect();
     PlanFacts {
-        hash: restart_hash(config, proxy).as_str().to_owned(),
+        hash: restart_hash(config, proxy),
         change: ChangeHash::of(kind, &changes),
         kind,
         restart: config.needs_restart() || proxy.needs_restart(),

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use crate::{
     config_toml::MigratedRegistry,
     containerd::Version,
-    node_status::{ContainerdFacts, Effective},
     observed::{Proof, Unit},
     plan::{
         ConfigPlan,
@@ -18,6 +17,7 @@ use crate::{
         shared::Role,
         since_start::{ChangedSinceStart, KnownContents},
     },
+    status::node::{ContainerdFacts, Effective},
 };
 
 /// One node at one moment.

@@ -2,9 +2,9 @@
 
 use crate::{
     bundle::Bundle,
-    node_status::ProxyFacts,
     plan::{ProxyPlan, plan_proxy, proxy::DropInChange},
     proxy::ProxySettings,
+    status::node::ProxyFacts,
 };
 
 use super::ContainerdObservation;

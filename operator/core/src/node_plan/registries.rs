@@ -14,7 +14,6 @@ use crate::{
     containerd::Version,
     desired::{Note, Shortfall, Target, desired},
     health::{Health, drained},
-    node_status::RegistryFacts,
     plan::{
         files::{
             DesiredRegistry, FilesPlan, Finding, GRACE, Input, What,
@@ -25,6 +24,7 @@ use crate::{
     },
     proxy::Environment,
     registry::RegistryName,
+    status::node::RegistryFacts,
 };
 
 /// What the entries depend on.

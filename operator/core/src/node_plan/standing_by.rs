@@ -19,7 +19,6 @@ use crate::{
     health::Health,
     hosts_toml,
     marker::{self, Provenance},
-    node_status::RegistryFacts,
     plan::{
         files::{
             Entry as Listed,
@@ -28,6 +27,7 @@ use crate::{
         migrated,
     },
     registry::RegistryName,
+    status::node::RegistryFacts,
 };
 
 pub(super) fn plan(plan: &mut NodePlan, observed: &Observation, bundle: &Bundle, writer: &str, health: &MirrorHealth) {

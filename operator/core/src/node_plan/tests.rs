@@ -3,7 +3,6 @@ use crate::{
     compile::{CompileOptions, RefKind, Reference, References, compile},
     containerd::Version,
     health::Seen,
-    node_status::ContainerdFacts,
     observed::{Distribution, Proof, Supervisor, Writable},
     plan::{
         claims::Claims,
@@ -11,6 +10,7 @@ use crate::{
         proxy::ObservedProxy,
         rewrites::Rewrite,
     },
+    status::node::ContainerdFacts,
 };
 
 /// A node of its own, whose containerd reads an empty directory.

@@ -60,11 +60,26 @@ pub enum ConfigPlan {
 }
 
 /// Names one plan: an approval for one is none for another.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PlanHash(String);
 
 impl PlanHash {
+    /// The longest that an approval takes, as in the CRD.
+    const LONGEST: usize = 128;
+
+    /// As the agent wrote it.
+    #[must_use]
+    pub const fn new(hash: String) -> Self {
+        Self(hash)
+    }
+
+    /// From NodeMirror status; `None` where no approval could name it.
+    #[must_use]
+    pub fn from_status(hash: &str) -> Option<Self> {
+        (1..=Self::LONGEST).contains(&hash.len()).then(|| Self(hash.to_owned()))
+    }
+
     /// As it stands in NodeMirror status: 16 hex digits.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -4,13 +4,13 @@ use jiff::Timestamp;
 pub use registry_mirror_crds::MirrorUse;
 use registry_mirror_crds::NoteReason;
 
-pub use crate::node_failure::NodeFailure;
+use super::failure::NodeFailure;
 use crate::{
     budget::{ChangeHash, ProvedRestart},
     bundle::{Entry, MirrorHost},
     desired::{Note, Shortfall},
     node_plan::{ContainerdObservation, NodePlan},
-    plan::files::NewlyRead,
+    plan::{PlanHash, files::NewlyRead},
 };
 
 /// The outcome of one pass.
@@ -122,7 +122,7 @@ pub struct ContainerdFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanFacts {
     /// Names the plan.
-    pub hash: String,
+    pub hash: PlanHash,
     /// Names what it changes, whatever else stands in the files.
     pub change: ChangeHash,
     /// `None`, `Adopt`, `Patch`, `Migrate`, `Unsupported`.

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use registry_mirror_crds::LabelSelector;
 
-use super::report::{Health, NodeReport, Readiness, RegistryReport};
 use crate::{
     bundle::{Bundle, Entry},
     compile::Conflict,
     select::{Labels, matches},
+    status::node::{Health, NodeReport, Readiness, RegistryReport},
 };
 
 /// One node.

@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     bundle::Bundle,
     compile::{CompileOptions, Compiled, InForce, Problem, References, Refusal, compile},
-    node_failure::NodeFailure,
     select::Labels,
+    status::node::{Health, MirrorReport, NodeFailure, NodeReport, Readiness, RegistryReport},
 };
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -230,29 +230,6 @@ fn the_time_of_a_condition_stays_while_its_status_does() {
         status.conditions.iter().map(|condition| condition.last_transition_time.0.as_second()).collect()
     };
     assert_eq!(since(&then), [100, 100, 300, 100]);
-}
-
-#[test]
-fn an_agent_report_is_read_from_its_status() {
-    let status = serde_json::json!({
-        "registries": [{"registry": "docker.io", "object": "hub", "hash": "h", "notes": [
-            {"mirror": "https://a", "reason": "DialTimeoutIgnored", "message": "The dialTimeout has no effect."},
-            {"mirror": "https://b", "reason": "CredentialsNotForwarded", "message": "They do not arrive."}], "mirrors": [
-            {"url": "https://a", "state": "Active"}, {"url": "https://b", "state": "Active", "error": "timeout"},
-            {"url": "https://c", "state": "Drained"}, {"url": "https://d", "state": "Unusable"}]}],
-        "conditions": [{"type": "Ready", "status": "False", "reason": "FromTheFuture", "message": "Why.",
-                        "lastTransitionTime": "2026-01-01T00:00:00Z"}],
-    });
-    let status: registry_mirror_crds::NodeMirrorStatus = serde_json::from_value(status).expect("a status");
-    let report = NodeReport::from(status);
-    assert_eq!((report.readiness, &*report.message), (Readiness::Failed(NodeFailure::Other), "Why."));
-    let health: Vec<_> = report.registries[0].mirrors.iter().map(|mirror| mirror.health).collect();
-    assert_eq!(
-        health,
-        [Health::Healthy, Health::Unhealthy, Health::Unhealthy, Health::NotProbed],
-        "a note is no fault"
-    );
-    assert!(report.registries[0].credentials_unusable);
 }
 
 /// `hub` is part of `docker-hub`: what is said of the one is said of its registry and of none other.

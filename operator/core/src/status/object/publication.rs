@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use registry_mirror_crds::{RegistryMirrorStatus, condition, reason};
 
-use super::{Known, Said, Status, conditions, mirror_summary};
+use super::{Known, conditions, mirror_summary};
 use crate::{
     bundle::{Bundle, Entry},
     compile::Verdict,
+    status::condition::{Said, Status},
 };
 
 /// Why the bundle that was compiled is not the one that nodes read.
@@ -98,5 +99,5 @@ fn programmed(failure: &PublishFailure) -> Said {
         }
     };
     let message = format!("This object is not published, and nodes keep what they have: {why}");
-    Said { kind: condition::PROGRAMMED, status: Status::False, reason, message }
+    Said::new(condition::PROGRAMMED, Status::False, reason, message)
 }

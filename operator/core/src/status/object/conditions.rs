@@ -1,8 +1,5 @@
-//! The conditions of a RegistryMirror, by the Kubernetes API conventions: a type that names a state, a status, a reason
-//! in CamelCase, a message for people, and the time of the last change of status.
+//! The conditions of a RegistryMirror.
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_mirror_crds::{condition, reason};
 
 use super::{
@@ -13,49 +10,10 @@ use crate::{
     budget::Policy,
     bundle::{Entry, Mode},
     compile::{Conflict, InForce, Verdict},
+    status::condition::{Said, Status, sentence},
 };
 
-/// True, False, Unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// As the type says.
-    True,
-    /// Not as the type says.
-    False,
-    /// Not known.
-    Unknown,
-}
-
-impl Status {
-    /// As in `conditions[].status`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::True => "True",
-            Self::False => "False",
-            Self::Unknown => "Unknown",
-        }
-    }
-}
-
-/// A condition before it knows since when it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    /// One of [`registry_mirror_crds::condition`].
-    pub kind: &'static str,
-    /// The status.
-    pub status: Status,
-    /// One of [`registry_mirror_crds::reason`].
-    pub reason: &'static str,
-    /// For people.
-    pub message: String,
-}
-
 impl Said {
-    const fn new(kind: &'static str, status: Status, reason: &'static str, message: String) -> Self {
-        Self { kind, status, reason, message }
-    }
-
     /// Whether a person should look at it.
     pub(super) fn is_amiss(&self) -> bool {
         match self.kind {
@@ -67,29 +25,6 @@ impl Said {
             _ => self.status != Status::True,
         }
     }
-
-    /// The condition; its time is that of the old one while the status is the same.
-    #[must_use]
-    pub fn condition(self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
-        let Self { kind, status, reason, message } = self;
-        let since = old
-            .iter()
-            .find(|old| old.type_ == kind && old.status == status.name())
-            .map_or_else(|| Time(whole_seconds(now)), |old| old.last_transition_time.clone());
-        Condition {
-            type_: kind.to_owned(),
-            status: status.name().to_owned(),
-            reason: reason.to_owned(),
-            message,
-            observed_generation: generation,
-            last_transition_time: since,
-        }
-    }
-}
-
-/// metav1.Time holds whole seconds.
-fn whole_seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 pub(super) fn accepted(verdict: &Verdict, conflict: Option<&Conflict>) -> Said {
@@ -176,14 +111,14 @@ pub(super) fn programmed(
         };
         let paused =
             rollout.paused.as_ref().map(|_| " Further restarts are paused: `registry-mirror resume` lifts it.");
-        let message = format!("{of}; {which}: {}{}", full_stop(&first.why), paused.unwrap_or_default());
+        let message = format!("{of}; {which}: {}{}", sentence(&first.why), paused.unwrap_or_default());
         return said(Status::False, reason::NODES_FAILED, message);
     }
     if pending_restart > 0 {
         let wait = format!("{of}; {} for the one restart of containerd", wait(pending_restart));
         if let Some(why) = &rollout.paused {
             let message =
-                format!("{wait}, and restarts are paused: {} `registry-mirror resume` lifts it.", full_stop(why));
+                format!("{wait}, and restarts are paused: {} `registry-mirror resume` lifts it.", sentence(why));
             return said(Status::False, reason::ROLLOUT_PAUSED, message);
         }
         let message = match rollout.policy {
@@ -250,9 +185,4 @@ fn nodes(count: u32) -> String {
 
 fn wait(count: u32) -> String {
     if count == 1 { "1 waits".to_owned() } else { format!("{count} wait") }
-}
-
-fn full_stop(sentence: &str) -> String {
-    let sentence = sentence.trim();
-    if sentence.ends_with(['.', '!', '?']) { sentence.to_owned() } else { format!("{sentence}.") }
 }

@@ -2,22 +2,20 @@
 
 mod conditions;
 mod publication;
-mod report;
 mod tally;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use registry_mirror_crds::{MirrorNodes, NodeSummary, RegistryMirror, RegistryMirrorStatus, bounds::bounded};
 
-pub use conditions::{Said, Status};
 pub use publication::{PublishFailure, has_entry, unpublished};
-pub use report::{Health, MirrorReport, NodeReport, Readiness, RegistryReport};
 pub use tally::{Agent, FirstProblem, NamedNodes, Node, Tally, keys_of, selector_keys, tally};
 
 use crate::{
     budget::Policy,
     bundle::{Entry, Mode},
     compile::{Conflict, Verdict, shown_url},
+    status::condition::Said,
 };
 
 /// What holds for all objects.

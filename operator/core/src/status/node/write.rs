@@ -2,7 +2,7 @@
 //! that an idle node writes nothing.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use registry_mirror_crds::{
     ContainerdStatus, DriftStatus, MirrorState, NewlyReadStatus, NodeMirrorStatus, NodeMirrorSummary,
     NodeRegistryStatus, NoteStatus, PlanStatus, ProvedRestart, bounds::bounded, condition, reason,
@@ -12,7 +12,11 @@ use super::facts::{
     ContainerdFacts, DRIFT_KEPT, DriftFacts, Effective, Facts, MirrorFacts, MirrorUse, PlanFacts, ProxyFacts,
     RegistryFacts, Verdict,
 };
-use crate::{desired::Note, plan::files::NewlyRead};
+use crate::{
+    desired::Note,
+    plan::files::NewlyRead,
+    status::condition::{Said, Status, sentence, whole_seconds},
+};
 
 /// So many files of others are named as newly read; the bound of the API.
 const NEWLY_READ_KEPT: usize = 32;
@@ -38,7 +42,7 @@ pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp
     let mut conditions = vec![ready(verdict), effective_condition(effective), restart_pending(verdict, plan.as_ref())];
     conditions.push(mirrors_healthy(registries));
     if !conflicts.is_empty() {
-        conditions.push(Said::new(condition::CONFLICTS, "True", "FilesOfOthers", conflicts.join(" ")));
+        conditions.push(Said::new(condition::CONFLICTS, Status::True, "FilesOfOthers", conflicts.join(" ")));
     }
     if let Some(proxy) = proxy {
         conditions.push(proxy_in_force(proxy));
@@ -49,7 +53,7 @@ pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp
     let credentials_unusable: Vec<String> = registries.iter().flat_map(unusable).collect();
     if !credentials_unusable.is_empty() {
         let message = credentials_unusable.join(" ");
-        conditions.push(Said::new(condition::CREDENTIALS_UNUSABLE, "True", "ContainerdTooOld", message));
+        conditions.push(Said::new(condition::CREDENTIALS_UNUSABLE, Status::True, "ContainerdTooOld", message));
     }
     let summary_reason = match verdict {
         Verdict::Ready => None,
@@ -71,44 +75,6 @@ pub fn status(facts: &Facts, previous: Option<&NodeMirrorStatus>, now: Timestamp
     })
 }
 
-/// A condition before it knows since when it holds.
-struct Said {
-    kind: &'static str,
-    status: &'static str,
-    reason: &'static str,
-    message: String,
-}
-
-impl Said {
-    const fn new(kind: &'static str, status: &'static str, reason: &'static str, message: String) -> Self {
-        Self { kind, status, reason, message }
-    }
-
-    fn condition(self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
-        let Self { kind, status, reason, message } = self;
-        let since = old
-            .iter()
-            .find(|condition| condition.type_ == kind && condition.status == status)
-            .map_or_else(|| Time(now), |condition| condition.last_transition_time.clone());
-        Condition {
-            type_: kind.to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message: sentence(message),
-            observed_generation: generation,
-            last_transition_time: since,
-        }
-    }
-}
-
-/// Errors are written to be put together and have no full stop of their own.
-fn sentence(mut message: String) -> String {
-    if message.ends_with(|last: char| last.is_alphanumeric() || matches!(last, '`' | ')' | '\'' | '"')) {
-        message.push('.');
-    }
-    message
-}
-
 fn reason_of(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Ready => reason::READY,
@@ -122,13 +88,13 @@ fn reason_of(verdict: &Verdict) -> &'static str {
 
 fn ready(verdict: &Verdict) -> Said {
     let (status, message) = match verdict {
-        Verdict::Ready => ("True", "containerd pulls through the mirrors.".to_owned()),
-        Verdict::Shared(who) => ("True", who.clone()),
+        Verdict::Ready => (Status::True, "containerd pulls through the mirrors.".to_owned()),
+        Verdict::Shared(who) => (Status::True, who.clone()),
         Verdict::RestartPending => {
-            ("False", "The files are in place; containerd reads them after its one restart.".to_owned())
+            (Status::False, "The files are in place; containerd reads them after its one restart.".to_owned())
         }
-        Verdict::DryRun => ("False", "The plan is shown and nothing is touched: mode is DryRun.".to_owned()),
-        Verdict::Failed(_, why) | Verdict::Restored(why) => ("False", why.clone()),
+        Verdict::DryRun => (Status::False, "The plan is shown and nothing is touched: mode is DryRun.".to_owned()),
+        Verdict::Failed(_, why) | Verdict::Restored(why) => (Status::False, why.clone()),
     };
     Said::new(condition::READY, status, reason_of(verdict), message)
 }
@@ -137,12 +103,12 @@ fn effective_condition(effective: &Effective) -> Said {
     match effective {
         Effective::Yes => Said::new(
             condition::EFFECTIVE,
-            "True",
+            Status::True,
             "Proved",
             "A pull that containerd was asked for came through the directory.".to_owned(),
         ),
-        Effective::No(why) => Said::new(condition::EFFECTIVE, "False", "NotRead", why.clone()),
-        Effective::Unknown(why) => Said::new(condition::EFFECTIVE, "Unknown", "NotAsked", why.clone()),
+        Effective::No(why) => Said::new(condition::EFFECTIVE, Status::False, "NotRead", why.clone()),
+        Effective::Unknown(why) => Said::new(condition::EFFECTIVE, Status::Unknown, "NotAsked", why.clone()),
     }
 }
 
@@ -150,11 +116,11 @@ fn restart_pending(verdict: &Verdict, plan: Option<&PlanFacts>) -> Said {
     match (verdict, plan) {
         (Verdict::RestartPending, Some(plan)) => Said::new(
             condition::RESTART_PENDING,
-            "True",
+            Status::True,
             "WaitsForApproval",
             format!("{}. Plan {} waits for its turn.{}", plan.reason, plan.hash, turned_on(&plan.newly_read)),
         ),
-        _ => Said::new(condition::RESTART_PENDING, "False", "NoRestartNeeded", String::new()),
+        _ => Said::new(condition::RESTART_PENDING, Status::False, "NoRestartNeeded", String::new()),
     }
 }
 
@@ -178,10 +144,10 @@ fn turned_on(newly_read: &[NewlyRead]) -> String {
 fn proxy_in_force(facts: &ProxyFacts) -> Said {
     let said = |status, reason, message| Said::new(condition::PROXY_IN_FORCE, status, reason, message);
     match facts {
-        ProxyFacts::InForce(notes) => said("True", "InForce", notes.join(" ")),
-        ProxyFacts::Waits(why) => said("False", reason::RESTART_PENDING, why.clone()),
-        ProxyFacts::Unsupported(why) => said("False", reason::UNSUPPORTED, why.clone()),
-        ProxyFacts::HeldBack(why) => said("False", reason::CHANGED_SINCE_START, why.clone()),
+        ProxyFacts::InForce(notes) => said(Status::True, "InForce", notes.join(" ")),
+        ProxyFacts::Waits(why) => said(Status::False, reason::RESTART_PENDING, why.clone()),
+        ProxyFacts::Unsupported(why) => said(Status::False, reason::UNSUPPORTED, why.clone()),
+        ProxyFacts::HeldBack(why) => said(Status::False, reason::CHANGED_SINCE_START, why.clone()),
     }
 }
 
@@ -202,12 +168,12 @@ fn mirrors_healthy(registries: &[RegistryFacts]) -> Said {
     if !failing.is_empty() {
         let drained = mirrors().any(|(_, mirror)| mirror.state == MirrorUse::Drained);
         let reason = if drained { "MirrorDrained" } else { "MirrorFailing" };
-        return Said::new(condition::MIRRORS_HEALTHY, "False", reason, failing.join(" "));
+        return Said::new(condition::MIRRORS_HEALTHY, Status::False, reason, failing.join(" "));
     }
     if mirrors().any(|(_, mirror)| mirror.state == MirrorUse::Active) {
-        return Said::new(condition::MIRRORS_HEALTHY, "True", "AllAnswer", String::new());
+        return Said::new(condition::MIRRORS_HEALTHY, Status::True, "AllAnswer", String::new());
     }
-    Said::new(condition::MIRRORS_HEALTHY, "Unknown", "NotProbed", String::new())
+    Said::new(condition::MIRRORS_HEALTHY, Status::Unknown, "NotProbed", String::new())
 }
 
 /// Of all mirrors those that containerd uses and that do not fail.
@@ -226,9 +192,7 @@ fn mirrors_in_use(registries: &[RegistryFacts]) -> String {
 fn drift_status(facts: &[DriftFacts], previous: Option<&NodeMirrorStatus>) -> Vec<DriftStatus> {
     let mut drift = previous.map(|status| status.drift.clone()).unwrap_or_default();
     for DriftFacts { path, at, what } in facts {
-        // The API keeps whole seconds.
-        let at = Timestamp::from_second(at.as_second()).unwrap_or(*at);
-        let told = DriftStatus { path: path.clone(), at: Time(at), what: format!("{what}.") };
+        let told = DriftStatus { path: path.clone(), at: Time(whole_seconds(*at)), what: format!("{what}.") };
         if !drift.contains(&told) {
             drift.push(told);
         }
@@ -259,7 +223,7 @@ fn plan_status(facts: &PlanFacts) -> PlanStatus {
         path: path.display().to_string(),
     });
     PlanStatus {
-        hash: hash.clone(),
+        hash: hash.to_string(),
         change: Some(change.to_string()),
         kind: *kind,
         restart: *restart,
@@ -288,7 +252,7 @@ fn registry_status(facts: &RegistryFacts, previous: Option<&NodeMirrorStatus>, n
 
 fn note_status(note: &Note, mirrors: &[MirrorFacts]) -> NoteStatus {
     let mirror = note.mirror.and_then(|place| mirrors.get(place)).map(|mirror| mirror.url.clone());
-    NoteStatus { mirror, reason: note.what.reason(), message: sentence(note.to_string()) }
+    NoteStatus { mirror, reason: note.what.reason(), message: sentence(&note.to_string()) }
 }
 
 fn mirror_state(facts: &MirrorFacts, before: &[MirrorState], now: Timestamp) -> MirrorState {
@@ -306,8 +270,9 @@ mod tests {
     use crate::budget::ChangeHash;
     use registry_mirror_crds::PlanKind;
 
-    use super::super::facts::NodeFailure;
+    use super::super::failure::NodeFailure;
     use super::*;
+    use crate::plan::PlanHash;
 
     fn facts(verdict: Verdict) -> Facts {
         Facts {
@@ -315,7 +280,7 @@ mod tests {
             bundle: Some("b1".to_owned()),
             containerd: None,
             plan: Some(PlanFacts {
-                hash: "p1".to_owned(),
+                hash: PlanHash::new("p1".to_owned()),
                 change: ChangeHash::of(PlanKind::Patch, &[]),
                 kind: PlanKind::Patch,
                 restart: true,
