@@ -150,6 +150,7 @@ impl Node {
         facts.describe(&prepared.host.containerd, plan);
         facts.registries.clone_from(&plan.registries);
         if let Some(stop) = &plan.stop {
+            // Another node shall write that can. Where none waits the lock is kept: its end would wake this node again.
             if matches!(&prepared.role, Role::Writer { waiting } if !waiting.is_empty()) {
                 self.share = None;
             }
