@@ -78,6 +78,7 @@ deps: ## install the Debian packages that are missing
 
 .PHONY: check
 check: deps ## format, lints, unit tests: all that needs neither root nor a cluster
+	tests/recipe/check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
 	@# a workspace of its own, with a lock of its own; without libFuzzer, which wants a C++ compiler
