@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use crate::{
     digest::Digest,
     marker::{self, Provenance},
+    plan::put_backs::PutBacks,
 };
 
 use super::{
@@ -26,129 +29,160 @@ enum Hosts {
 
 /// Adds what must be done in directory `name`, so that it holds what `want` says.
 pub(super) fn plan(input: &Input<'_>, name: &str, want: &DesiredRegistry, plan: &mut FilesPlan) {
-    let finding = |path: &str, what| Finding {
-        object: want.object.clone(),
-        path: if path.is_empty() { input.certs_d.join(name) } else { input.certs_d.join(name).join(path) },
-        what,
-    };
+    let owned = input.ownership.directories.get(name);
+    let mut wanted = Wanted { input, name, want, owned, plan };
     let absent = Directory::default();
     let (directory, is_new) = match input.listing.entries.get(name) {
         None => (&absent, true),
         Some(Entry::Directory(directory)) => (directory, false),
-        Some(Entry::File | Entry::Other) => {
-            plan.findings.push(finding("", What::Blocked(Obstacle::NotADirectory)));
-            return;
-        }
+        Some(Entry::File | Entry::Other) => return wanted.finds("", What::Blocked(Obstacle::NotADirectory)),
         Some(Entry::Symlink { target, leads_to: _ }) => {
             let obstacle = Obstacle::SymlinkedDirectory { target: target.clone() };
-            plan.findings.push(finding("", What::Blocked(obstacle)));
-            return;
+            return wanted.finds("", What::Blocked(obstacle));
         }
     };
     let content = want.file();
     let digest = Digest::of(&content);
-    let owned = input.ownership.directories.get(name);
     let last_written = owned.and_then(|owned| owned.written.as_ref());
     let hosts = hosts(directory, &content, want.mode(), input.writer, last_written);
-    let blocked = want.certificates.keys().chain([&HOSTS_TOML.to_owned()]).find_map(|file| {
-        let in_the_way = matches!(directory.files.get(file), Some(FileEntry::Directory | FileEntry::Other));
-        let too_large = file == HOSTS_TOML && matches!(hosts, Hosts::InTheWay);
-        (in_the_way || too_large).then(|| file.clone())
-    });
-    if let Some(file) = blocked {
-        plan.findings.push(finding(&file, What::Blocked(Obstacle::NotAFile)));
-        return;
+    if let Some(file) = blocked(directory, want, &hosts) {
+        return wanted.finds(&file, What::Blocked(Obstacle::NotAFile));
     }
-
-    let mut reverts = owned.map(|owned| owned.reverts.clone()).unwrap_or_default().recent(input.now);
     // A new wish is written at once, whatever stands there.
-    let is_same_wish = last_written == Some(&digest);
-    if let Some((file, kind)) = drift(directory, &hosts, want, owned, is_same_wish, input.writer) {
-        let until = reverts.due(input.now);
-        if let Some(quarrel) = reverts.history().filter(|_| is_same_wish && until > input.now) {
-            plan.findings.push(finding(&file, What::Waits { kind, quarrel, until }));
-            plan.look_at(until);
-            if let Some(backup) = owned.and_then(|owned| owned.backup.as_ref()) {
-                plan.findings.push(finding(HOSTS_TOML, What::BackedUp { backup: backup.id.clone() }));
-            }
-            return;
-        }
-        reverts.note(input.now);
-        plan.findings.push(finding(&file, What::Drift(kind)));
-    }
-    if let Some(quarrel) = reverts.quarrel() {
-        plan.findings.push(finding("", What::Contested { quarrel }));
-    }
+    let drift = drift(directory, &hosts, want, owned, last_written == Some(&digest), input.writer);
+    let Some(reverts) = wanted.put_back(drift, last_written == Some(&digest)) else { return };
 
-    let mut backup = owned.and_then(|owned| owned.backup.clone());
     let target = if is_new { staging(name) } else { name.to_owned() };
     if is_new {
-        plan.ops.push(Op::CreateDirectory { name: target.clone() });
+        wanted.plan.ops.push(Op::CreateDirectory { name: target.clone() });
     }
     for (file, content) in &want.certificates {
         let mode = certificate_mode(content);
         if !holds(directory.files.get(file), content, mode, input.writer) {
             let path = FilePath::new(&target, file);
-            plan.ops.push(Op::Write { path, content: Bytes(content.clone()), mode });
+            wanted.plan.ops.push(Op::Write { path, content: Bytes(content.clone()), mode });
         }
     }
-    if let Hosts::Foreign(original) = &hosts {
-        let path = FilePath::new(name, HOSTS_TOML);
-        let id = BackupId::of(&input.certs_d.join(name).join(HOSTS_TOML).to_string_lossy(), original);
-        let new = Backup { id, original: original.clone() };
-        if backup.as_ref() != Some(&new) {
-            plan.ops.push(Op::BackUp { path, backup: new.clone() });
-            if let Some(earlier) = backup.replace(new) {
-                plan.before.supersede(name, earlier.clone());
-                plan.after.supersede(name, earlier);
-            }
-        }
-    }
+    let backup = wanted.back_up(&hosts);
     if !matches!(hosts, Hosts::AsWanted) {
         let path = FilePath::new(&target, HOSTS_TOML);
-        plan.ops.push(Op::Write { path, content: Bytes(content), mode: want.mode() });
+        wanted.plan.ops.push(Op::Write { path, content: Bytes(content), mode: want.mode() });
     }
     if is_new {
-        plan.ops.push(Op::MoveDirectory { from: target, to: name.to_owned() });
+        wanted.plan.ops.push(Op::MoveDirectory { from: target, to: name.to_owned() });
+    }
+    let certificates = wanted.clear_away(directory);
+    if let Some(backup) = &backup {
+        wanted.finds(HOSTS_TOML, What::BackedUp { backup: backup.id.clone() });
+    }
+    let created = is_new || owned.is_some_and(|owned| owned.created);
+    let after =
+        OwnedDirectory { object: want.object.clone(), created, written: Some(digest), certificates, backup, reverts };
+    wanted.record(after);
+}
+
+/// The file of ours in whose place something stands that cannot be replaced.
+fn blocked(directory: &Directory, want: &DesiredRegistry, hosts: &Hosts) -> Option<String> {
+    want.certificates.keys().chain([&HOSTS_TOML.to_owned()]).find_map(|file| {
+        let in_the_way = matches!(directory.files.get(file), Some(FileEntry::Directory | FileEntry::Other));
+        let too_large = file == HOSTS_TOML && matches!(hosts, Hosts::InTheWay);
+        (in_the_way || too_large).then(|| file.clone())
+    })
+}
+
+/// The plan while it is made for one directory.
+struct Wanted<'a> {
+    input: &'a Input<'a>,
+    name: &'a str,
+    want: &'a DesiredRegistry,
+    owned: Option<&'a OwnedDirectory>,
+    plan: &'a mut FilesPlan,
+}
+
+impl Wanted<'_> {
+    fn finds(&mut self, path: &str, what: What) {
+        let directory = self.input.certs_d.join(self.name);
+        let path = if path.is_empty() { directory } else { directory.join(path) };
+        self.plan.findings.push(Finding { object: self.want.object.clone(), path, what });
     }
 
-    let mut certificates: BTreeMap<String, _> = want.certificates.keys().map(|file| (file.clone(), None)).collect();
-    for file in our_certificates(owned, directory) {
-        if want.certificates.contains_key(&file) {
-            continue;
+    /// What is known of put-backs, with this one; `None` where it must wait, because another program changes the file
+    /// again and again.
+    fn put_back(&mut self, drift: Option<(String, DriftKind)>, is_same_wish: bool) -> Option<PutBacks> {
+        let now = self.input.now;
+        let mut reverts = self.owned.map(|owned| owned.reverts.clone()).unwrap_or_default().recent(now);
+        if let Some((file, kind)) = drift {
+            let until = reverts.due(now);
+            if let Some(quarrel) = reverts.history().filter(|_| is_same_wish && until > now) {
+                self.finds(&file, What::Waits { kind, quarrel, until });
+                self.plan.look_at(until);
+                if let Some(backup) = self.owned.and_then(|owned| owned.backup.as_ref()) {
+                    self.finds(HOSTS_TOML, What::BackedUp { backup: backup.id.clone() });
+                }
+                return None;
+            }
+            reverts.note(now);
+            self.finds(&file, What::Drift(kind));
         }
-        match unused(input, owned, &file) {
-            Unused::Remove => plan.ops.push(Op::Remove(FilePath::new(name, &file))),
-            Unused::Keep { until, since } => {
-                plan.look_at(until);
-                certificates.insert(file, Some(since));
+        if let Some(quarrel) = reverts.quarrel() {
+            self.finds("", What::Contested { quarrel });
+        }
+        Some(reverts)
+    }
+
+    /// The backup that holds from now on: of the foreign file that stands there, or the one from before.
+    fn back_up(&mut self, hosts: &Hosts) -> Option<Backup> {
+        let mut backup = self.owned.and_then(|owned| owned.backup.clone());
+        let Hosts::Foreign(original) = hosts else { return backup };
+        let id = BackupId::of(&self.input.certs_d.join(self.name).join(HOSTS_TOML).to_string_lossy(), original);
+        let new = Backup { id, original: original.clone() };
+        if backup.as_ref() != Some(&new) {
+            let path = FilePath::new(self.name, HOSTS_TOML);
+            self.plan.ops.push(Op::BackUp { path, backup: new.clone() });
+            if let Some(earlier) = backup.replace(new) {
+                self.plan.before.supersede(self.name, earlier.clone());
+                self.plan.after.supersede(self.name, earlier);
             }
         }
+        backup
     }
-    let leftovers = directory.files.iter().filter(|(file, entry)| is_leftover(file, entry));
-    plan.ops.extend(leftovers.map(|(file, _)| Op::Remove(FilePath::new(name, file))));
 
-    if let Some(backup) = &backup {
-        plan.findings.push(finding(HOSTS_TOML, What::BackedUp { backup: backup.id.clone() }));
+    /// Removes certificates that are out of use, and what a write left that was cut off. The certificates that stay,
+    /// with the time since when they are not wanted.
+    fn clear_away(&mut self, directory: &Directory) -> BTreeMap<String, Option<Timestamp>> {
+        let Self { input, name, want, owned, plan } = self;
+        let mut certificates: BTreeMap<_, _> = want.certificates.keys().map(|file| (file.clone(), None)).collect();
+        for file in our_certificates(*owned, directory) {
+            if want.certificates.contains_key(&file) {
+                continue;
+            }
+            match unused(input, *owned, &file) {
+                Unused::Remove => plan.ops.push(Op::Remove(FilePath::new(name, &file))),
+                Unused::Keep { until, since } => {
+                    plan.look_at(until);
+                    certificates.insert(file, Some(since));
+                }
+            }
+        }
+        let leftovers = directory.files.iter().filter(|(file, entry)| is_leftover(file, entry));
+        plan.ops.extend(leftovers.map(|(file, _)| Op::Remove(FilePath::new(name, file))));
+        certificates
     }
-    let created = owned.map_or(is_new, |owned| owned.created || is_new);
-    let mut recorded = owned.map(|owned| owned.certificates.clone()).unwrap_or_default();
-    recorded.extend(certificates.iter().map(|(file, since)| (file.clone(), *since)));
-    plan.before.directories.insert(
-        name.to_owned(),
-        OwnedDirectory {
-            object: want.object.clone(),
-            created,
-            written: last_written.cloned(),
-            certificates: recorded,
-            backup: backup.clone(),
+
+    /// What is ours before the first effect, which holds after a kill as well, and after the last one.
+    fn record(self, after: OwnedDirectory) {
+        let Self { name, owned, plan, .. } = self;
+        let mut certificates = owned.map(|owned| owned.certificates.clone()).unwrap_or_default();
+        certificates.extend(after.certificates.iter().map(|(file, since)| (file.clone(), *since)));
+        let before = OwnedDirectory {
+            written: owned.and_then(|owned| owned.written.clone()),
+            certificates,
             reverts: owned.map(|owned| owned.reverts.clone()).unwrap_or_default(),
-        },
-    );
-    plan.after.directories.insert(
-        name.to_owned(),
-        OwnedDirectory { object: want.object.clone(), created, written: Some(digest), certificates, backup, reverts },
-    );
+            ..after.clone()
+        };
+        plan.before.directories.insert(name.to_owned(), before);
+        plan.after.directories.insert(name.to_owned(), after);
+    }
 }
 
 /// Which file of ours somebody has changed, if any. Only a file that we know to have written can drift: without the
