@@ -166,12 +166,12 @@ pub fn config_flag(arguments: &[String]) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// `/proc/PID` of a containerd of K3s, seen on 1.35.0: its name and NULs, and a binary that may lie anywhere.
+    /// `/proc/PID` of a containerd of K3s, seen on 1.35.0: its name, a space and NULs, and a binary that may lie anywhere.
     fn cleared(database: &str) -> (tempfile::TempDir, HostRoot) {
         let dir = tempfile::tempdir().expect("tempdir");
         let proc = dir.path().join("proc/42");
         std::fs::create_dir_all(proc.join("fd")).expect("mkdir");
-        std::fs::write(proc.join("cmdline"), b"containerd\0\0\0\0\0\0\0").expect("cmdline");
+        std::fs::write(proc.join("cmdline"), b"containerd \0\0\0\0\0\0\0").expect("cmdline");
         let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, proc.join(name)).expect("symlink");
         link("/var/lib/rancher/k3s/data/cafe/bin/k3s", "exe");
         link("socket:[7]", "fd/3");
