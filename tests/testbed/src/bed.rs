@@ -18,6 +18,7 @@ use crate::cgroup::Group;
 use crate::command::{said, stdout};
 use crate::health::ready;
 use crate::image::{self, Image};
+use crate::k3s;
 use crate::netns::Netns;
 use crate::node::Node;
 use crate::node_spec::NodeSpec;
@@ -299,9 +300,21 @@ impl Bed {
             Ok(ready(&object, since).filter(|ready| ready == "True").map(|_| ()))
         })
         .with_context(|| {
-            let said = node.sh("journalctl -u kubelet -u containerd --no-pager -n 30 -o cat").unwrap_or_default();
+            let said =
+                node.sh("journalctl -u kubelet -u containerd -u k3s --no-pager -n 30 -o cat").unwrap_or_default();
             format!("its kubelet and containerd said last:\n{said}")
         })
+    }
+
+    /// Keeps the administrator's kubeconfig of a node that is a cluster of its own. Its server is loopback there.
+    pub(crate) fn take_kubeconfig(&self, node: &Node) -> Result<()> {
+        if !node.spec().is_k3s() {
+            return Ok(());
+        }
+        let text = String::from_utf8(node.read(k3s::KUBECONFIG)?).context("K3s's kubeconfig is no text")?;
+        let path = self.kubeconfig();
+        fs::write(&path, text.replace("127.0.0.1", &node.address().to_string()))
+            .with_context(|| format!("{} cannot be written", path.display()))
     }
 
     /// Boots a node and waits until it is Ready (or only booted, in a bed without a cluster).

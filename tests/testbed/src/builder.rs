@@ -22,7 +22,7 @@ use crate::pki::{Authority, Subject, read};
 use crate::registry::{Behaviour, Place, RegistrySpec, default_registries};
 use crate::service::{Service, Services};
 use crate::token_server::TokenParts;
-use crate::{parts, pins, teardown, wait};
+use crate::{k3s, parts, pins, teardown, wait};
 
 /// A bed to be.
 #[derive(Debug, Clone)]
@@ -81,7 +81,11 @@ impl Builder {
         let lock = teardown::lock(&self.name)?;
         let cache = Cache::locate()?;
         let debian = parts::debian(&cache)?;
-        let kubernetes = if self.kubernetes { Some(parts::kubernetes(&cache)?) } else { None };
+        let kubernetes = match self.kubernetes {
+            true if self.is_k3s() => Some(parts::k3s(&cache)?),
+            true => Some(parts::kubernetes(&cache)?),
+            false => None,
+        };
         let base = parts::node_base(&cache)?;
         // Whatever takes minutes, or is a mistake in the description, comes before the first process.
         parts::cri(&cache)?;
@@ -116,6 +120,10 @@ impl Builder {
         }
     }
 
+    fn is_k3s(&self) -> bool {
+        self.nodes.iter().any(NodeSpec::is_k3s)
+    }
+
     fn check(&self) -> Result<()> {
         check_name("a bed", &self.name)?;
         let mut seen = BTreeSet::new();
@@ -124,6 +132,9 @@ impl Builder {
             if !seen.insert(&node.name) {
                 bail!("two nodes are called {}: a name stands for one node", node.name);
             }
+        }
+        if self.is_k3s() && self.nodes.len() > 1 {
+            bail!("a node that K3s runs is a cluster of its own: leave the other nodes to another bed");
         }
         if self.nodes.len() > 50 {
             bail!("{} nodes are more than a bed has addresses for (50)", self.nodes.len());
@@ -167,11 +178,13 @@ impl Rising<'_> {
             "mirror-client",
             Subject { common_name: "mirror-client", organization: None, names: &[] },
         )?;
-        let cluster = if *kubernetes { Some(self.control_plane()?.prepare()?) } else { None };
+        // K3s brings a control plane along.
+        let is_ours = *kubernetes && !nodes.iter().any(NodeSpec::is_k3s);
+        let cluster = if is_ours { Some(self.control_plane()?.prepare()?) } else { None };
 
         let since = Timestamp::now();
         std::thread::scope(|scope| {
-            let control = scope.spawn(|| if *kubernetes { self.start_control_plane() } else { Ok(()) });
+            let control = scope.spawn(|| if is_ours { self.start_control_plane() } else { Ok(()) });
             let registries = scope.spawn(|| self.start_registries(&public, &private));
             let booted = scope.spawn(|| self.boot_nodes(&public, cluster.as_ref()));
             for (what, thread) in
@@ -187,6 +200,7 @@ impl Rising<'_> {
         })?;
         if *kubernetes {
             for node in self.bed.nodes() {
+                self.bed.take_kubeconfig(node)?;
                 self.bed.wait_ready(node, since, Duration::from_secs(120))?;
             }
         }
@@ -285,6 +299,7 @@ impl Rising<'_> {
             }
         }
         for registry in ["docker.io", "mirror", "mirror2"] {
+            pause.store(&data.join(registry), k3s::PAUSE.0, k3s::PAUSE.1)?;
             busybox.store(&data.join(registry), "library/busybox", "1.35")?;
         }
         Ok(())

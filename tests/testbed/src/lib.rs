@@ -25,6 +25,7 @@ mod containerd_config;
 mod control_plane;
 mod health;
 mod image;
+pub mod k3s;
 mod netns;
 mod node;
 mod node_files;

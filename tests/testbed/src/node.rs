@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::cache::hex;
 use crate::cgroup::Group;
 use crate::command::{command, run, said};
+use crate::k3s;
 use crate::netns::Netns;
 use crate::node_files::{self, NodeContext};
 use crate::node_spec::{NodeFile, NodeSpec};
@@ -111,23 +112,23 @@ impl Node {
         // nspawn looks for this file before it mounts /usr.
         fs::create_dir_all(root.join("usr/lib"))?;
         fs::copy(parts.base.join("usr/lib/os-release"), root.join("usr/lib/os-release"))?;
-        for dir in ["bin", "containerd", "kubelet"] {
+        for dir in ["bin", "containerd", "kubelet", "rancher"] {
             fs::create_dir_all(self.dir.join(dir))?;
         }
-        for dir in ["opt/cni/bin", "opt/kubernetes/bin", "var/lib/containerd", "var/lib/kubelet"] {
+        for dir in ["opt/cni/bin", "opt/kubernetes/bin", "var/lib/containerd", "var/lib/kubelet", "var/lib/rancher"] {
             fs::create_dir_all(root.join(dir))?;
         }
         for path in &self.spec.shared {
             fs::create_dir_all(root.join(path.trim_start_matches('/')))?;
             fs::create_dir_all(self.shared(path))?;
         }
-        for (part, program) in [
-            (&parts.containerd, "containerd"),
-            (&parts.containerd, "containerd-shim-runc-v2"),
-            (&parts.containerd, "ctr"),
-            (&parts.cri, "cri"),
-        ] {
-            self.install_program(&part.join(program), program)?;
+        self.install_program(&parts.cri.join("cri"), "cri")?;
+        if self.spec.is_k3s() {
+            self.lay_out_k3s(&parts.containerd)?;
+        } else {
+            for program in ["containerd", "containerd-shim-runc-v2", "ctr"] {
+                self.install_program(&parts.containerd.join(program), program)?;
+            }
         }
         let trusted = root.join("etc/ssl/certs/ca-certificates.crt");
         let mut roots =
@@ -148,6 +149,27 @@ impl Node {
         Ok(())
     }
 
+    /// The programs of K3s as a release unpacks them.
+    fn lay_out_k3s(&self, programs: &Path) -> Result<()> {
+        let data = self.dir.join("rancher/k3s");
+        let bin = data.join(k3s::PROGRAMS);
+        fs::create_dir_all(&bin)?;
+        fs::create_dir_all(data.join("data/cni"))?;
+        symlink("testbed", data.join("data/current"))?;
+        for program in fs::read_dir(programs)? {
+            let program = program?;
+            let target = bin.join(program.file_name());
+            match fs::read_link(program.path()) {
+                Ok(link) => symlink(link, target)?,
+                Err(_) => copy_or_link(&program.path(), &target)?,
+            }
+        }
+        for (path, content) in k3s::DATA_FILES {
+            write_new(&data, &NodeFile { path: path.to_owned(), mode: 0o600, content: content.into() })?;
+        }
+        Ok(())
+    }
+
     /// Puts a program into the node's `/usr/local/bin`, in place of the one of that name.
     ///
     /// # Errors
@@ -156,11 +178,7 @@ impl Node {
         let target = self.dir.join("bin").join(name);
         let partial = self.dir.join(format!(".{name}.partial"));
         let _ = fs::remove_file(&partial);
-        // A link costs nothing; where the cache is on another file system a copy does.
-        if fs::hard_link(from, &partial).is_err() {
-            fs::copy(from, &partial)
-                .with_context(|| format!("{} cannot be copied to {}", from.display(), partial.display()))?;
-        }
+        copy_or_link(from, &partial)?;
         fs::rename(&partial, &target)?;
         Ok(())
     }
@@ -215,7 +233,9 @@ impl Node {
         // Plain directories of a real file system: the overlays of containers cannot lie on an overlay.
         argv.push(format!("--bind={}:/var/lib/containerd", self.dir.join("containerd").display()));
         argv.push(format!("--bind={}:/var/lib/kubelet", self.dir.join("kubelet").display()));
-        if let Some(kubernetes) = &self.kube_bin {
+        if self.spec.is_k3s() {
+            argv.push(format!("--bind={}:/var/lib/rancher", self.dir.join("rancher").display()));
+        } else if let Some(kubernetes) = &self.kube_bin {
             argv.push(format!("--bind-ro={}:/opt/kubernetes/bin", kubernetes.display()));
         }
         for path in &self.spec.shared {
@@ -235,9 +255,10 @@ impl Node {
         Ok(())
     }
 
-    /// Waits until systemd runs and containerd says that it is ready.
+    /// Waits until systemd runs and containerd, or K3s, says that it is ready.
     pub(crate) fn wait_containerd(&self) -> Result<()> {
-        let what = format!("containerd's start on the node {}", self.spec.name);
+        let unit = self.spec.unit();
+        let what = format!("the start of {unit} on the node {}", self.spec.name);
         wait::until(&what, Duration::from_secs(120), || {
             if self.services.running(&self.service())?.is_none() {
                 bail!("the node {} ended while it booted", self.spec.name);
@@ -245,7 +266,7 @@ impl Node {
             if self.init().is_none() {
                 return Ok(None);
             }
-            Ok(self.exec(["systemctl", "is-active", "--quiet", "containerd.service"])?.status.success().then_some(()))
+            Ok(self.exec(["systemctl", "is-active", "--quiet", unit])?.status.success().then_some(()))
         })
         .with_context(|| {
             format!("the last words of its console ({}):\n{}", self.console().display(), tail(&self.console()))
@@ -294,6 +315,9 @@ impl Node {
             "LC_ALL=C",
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         ]);
+        if self.spec.is_k3s() {
+            inside.arg(format!("CRI_SOCKET={}", k3s::SOCKET));
+        }
         inside.args(argv);
         inside.current_dir("/");
         Ok(inside)
@@ -433,6 +457,14 @@ impl Node {
         self.shut_down()?;
         self.boot()
     }
+}
+
+/// A link costs nothing; where the cache is on another file system a copy does.
+fn copy_or_link(from: &Path, to: &Path) -> Result<()> {
+    if fs::hard_link(from, to).is_err() {
+        fs::copy(from, to).with_context(|| format!("{} cannot be copied to {}", from.display(), to.display()))?;
+    }
+    Ok(())
 }
 
 fn write_new(root: &Path, file: &NodeFile) -> Result<()> {

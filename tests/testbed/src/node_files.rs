@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::containerd_config;
+use crate::k3s;
 use crate::netns::GATEWAY;
 use crate::node_spec::{Config, NodeFile, NodeSpec};
 
@@ -56,9 +57,8 @@ pub(crate) fn files(context: &NodeContext<'_>) -> Vec<NodeFile> {
             "/etc/systemd/journald.conf.d/testbed.conf",
             "[Journal]\nStorage=persistent\nSystemMaxUse=64M\n".to_owned(),
         ),
-        text("/etc/testbed/prepare.sh", prepare_script(*number)),
+        text("/etc/testbed/prepare.sh", prepare_script(spec, *number)),
         text("/etc/systemd/system/testbed-prepare.service", PREPARE_UNIT.to_owned()),
-        text("/etc/systemd/system/containerd.service", CONTAINERD_UNIT.to_owned()),
         text("/etc/cni/net.d/10-bridge.conflist", cni(*number)),
     ];
     for (path, value) in
@@ -66,6 +66,12 @@ pub(crate) fn files(context: &NodeContext<'_>) -> Vec<NodeFile> {
     {
         files.push(text(&format!("/etc/testbed/sysctl/{path}"), format!("{value}\n")));
     }
+    if spec.is_k3s() {
+        files.extend(k3s::files(spec, address(*number)));
+        files.extend(spec.files.iter().cloned());
+        return files;
+    }
+    files.push(text("/etc/systemd/system/containerd.service", CONTAINERD_UNIT.to_owned()));
     match &spec.config {
         Config::Default => {
             files.push(text("/etc/containerd/config.toml", containerd_config::for_version(&spec.containerd)));
@@ -88,8 +94,8 @@ pub(crate) fn files(context: &NodeContext<'_>) -> Vec<NodeFile> {
 
 /// Symbolic links: units that start at boot, and units of no use here.
 pub(crate) fn links(spec: &NodeSpec, kubernetes: bool) -> Vec<(String, String)> {
-    let wanted =
-        ["testbed-prepare.service", "containerd.service"].into_iter().chain(kubernetes.then_some("kubelet.service"));
+    let kubelet = kubernetes && !spec.is_k3s();
+    let wanted = ["testbed-prepare.service", spec.unit()].into_iter().chain(kubelet.then_some("kubelet.service"));
     // `/usr` is every node's, and with it the package: without these two nothing of it ever runs.
     let bus: &[&str] = if spec.without_dbus { &["dbus.service", "dbus.socket"] } else { &[] };
     let enabled = wanted.map(|unit| {
@@ -130,7 +136,11 @@ fn hosts_file(node: &str, number: u8, hosts: &[(Ipv4Addr, String)]) -> String {
     text
 }
 
-fn prepare_script(number: u8) -> String {
+fn prepare_script(spec: &NodeSpec, number: u8) -> String {
+    let (service, server) = match spec.is_k3s() {
+        true => (k3s::API_SERVER, address(number)),
+        false => ("10.96.0.1", GATEWAY),
+    };
     format!(
         r#"#!/bin/sh
 set -eu
@@ -153,7 +163,7 @@ for file in /etc/testbed/sysctl/*; do
 done
 # The service address of the API server, without kube-proxy.
 for chain in PREROUTING OUTPUT; do
-    iptables -w -t nat -A "$chain" -d 10.96.0.1 -p tcp --dport 443 -j DNAT --to-destination {GATEWAY}:6443
+    iptables -w -t nat -A "$chain" -d {service} -p tcp --dport 443 -j DNAT --to-destination {server}:6443
 done
 "#,
         address = address(number)

@@ -6,12 +6,14 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::k3s;
+
 /// What a node is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSpec {
     /// Its name in the cluster and on the command line.
     pub name: String,
-    /// The release of containerd, one of [`crate::pins`].
+    /// The release of containerd, one of [`crate::pins`]; `k3s` for a node that K3s runs with its own.
     pub containerd: String,
     /// Its config.toml.
     pub config: Config,
@@ -64,6 +66,24 @@ impl NodeSpec {
             shared: Vec::new(),
             files: Vec::new(),
         }
+    }
+
+    /// A server of K3s. It is a cluster of its own, so it is alone in its bed.
+    #[must_use]
+    pub fn k3s(name: &str) -> Self {
+        Self::new(name, k3s::NAME)
+    }
+
+    /// Whether K3s runs it.
+    #[must_use]
+    pub fn is_k3s(&self) -> bool {
+        self.containerd == k3s::NAME
+    }
+
+    /// The unit that runs its containerd.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        if self.is_k3s() { "k3s.service" } else { "containerd.service" }
     }
 
     /// Another config.toml.

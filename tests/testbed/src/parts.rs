@@ -1,7 +1,7 @@
 //! The parts of a bed, each from the ordinary client of a package registry: Debian packages and Go modules.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -9,13 +9,16 @@ use sha2::{Digest, Sha256};
 
 use crate::cache::Cache;
 use crate::command::{command, run, stdout};
-use crate::pins;
+use crate::{k3s, pins};
 
 /// Where the pinned modules and sources of this crate lie.
 const HOME: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Raise this when a recipe below changes in a way that its pins do not show.
 const RECIPE: &str = "1";
+
+const NEEDS_GO: &str =
+    "the test bed builds Kubernetes and containerd from source: install Go 1.26 or newer and put it on the PATH";
 
 const CONTAINERD_TAGS: &str = "no_btrfs no_devmapper no_zfs";
 
@@ -170,6 +173,9 @@ pub fn cri(cache: &Cache) -> Result<PathBuf> {
 /// # Errors
 /// When the release is not pinned, or the build fails.
 pub fn containerd(cache: &Cache, version: &str) -> Result<PathBuf> {
+    if version == k3s::NAME {
+        return k3s(cache);
+    }
     if version == pins::CONTAINERD_DEBIAN {
         return Ok(debian(cache)?.join("usr/bin"));
     }
@@ -190,6 +196,45 @@ pub fn containerd(cache: &Cache, version: &str) -> Result<PathBuf> {
         ["containerd", "containerd-shim-runc-v2", "ctr"].iter().map(|name| format!("{module}/cmd/{name}")).collect();
     let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
     go_part(cache, &format!("containerd-{version}"), version, &stamp, CONTAINERD_TAGS, &commands)
+}
+
+/// The names under which K3s's one program is called. As `kubectl` it talks to the cluster of any bed.
+const K3S_CALLED: [&str; 6] = ["containerd", "ctr", "kubectl", "crictl", "k3s-server", "k3s-agent"];
+
+/// The directory with `k3s`, the names that it is called by, and its `containerd-shim-runc-v2`: what the program of
+/// K3s's releases unpacks at its start.
+///
+/// It needs a C compiler: for sqlite, and for what clears the command line of its processes.
+///
+/// # Errors
+/// When a build fails.
+pub fn k3s(cache: &Cache) -> Result<PathBuf> {
+    let (version, containerd) = (pins::K3S, pins::CONTAINERD_K3S);
+    let go = stdout(&mut command(["go", "env", "GOVERSION"])).context(NEEDS_GO)?;
+    // K3s ends at once where it was built by another Go than it names.
+    let stamp = format!(
+        "-X github.com/k3s-io/k3s/pkg/version.Version=v{version}+k3s1 \
+         -X github.com/k3s-io/k3s/pkg/version.UpstreamGolang={} \
+         -X k8s.io/client-go/pkg/version.gitVersion=v{version}+k3s1 \
+         -X k8s.io/component-base/version.gitVersion=v{version}+k3s1 \
+         -X github.com/containerd/containerd/v2/version.Version=v{containerd}",
+        go.trim()
+    );
+    let tags = "ctrd netcgo osusergo providerless urfave_cli_no_docs sqlite_omit_load_extension apparmor seccomp";
+    let module = Path::new(HOME).join("tools/k3s");
+    let pins = pins_of(&module, &format!("{version} {stamp} {tags}"))?;
+    cache.ensure("k3s", &pins, |dir, cache| {
+        cache.step(&format!("building k3s {version}"), || {
+            let server = Target { package: "github.com/k3s-io/k3s/cmd/server", stamp: &stamp, tags, cgo: true };
+            go_build(&module, &server, &dir.join("k3s"))
+        })?;
+        cache.step("building containerd-shim-runc-v2 for k3s", || {
+            let package = "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2";
+            let shim = Target { package, stamp: &stamp, tags: "", cgo: false };
+            go_build(&module, &shim, &dir.join("containerd-shim-runc-v2"))
+        })?;
+        K3S_CALLED.iter().try_for_each(|name| Ok(symlink("k3s", dir.join(name))?))
+    })
 }
 
 /// A directory with the static `pause` program.
@@ -228,13 +273,9 @@ pub fn all(cache: &Cache, every_containerd: bool) -> Result<()> {
 
 fn go_part(cache: &Cache, part: &str, version: &str, stamp: &str, tags: &str, packages: &[&str]) -> Result<PathBuf> {
     let module = Path::new(HOME).join("tools").join(part);
-    let mut pins = format!("{RECIPE} {version} {stamp} {tags} {packages:?}\n").into_bytes();
-    for file in ["go.mod", "go.sum"] {
-        let path = module.join(file);
-        pins.extend(fs::read(&path).with_context(|| format!("the pins in {} cannot be read", path.display()))?);
-    }
+    let pins = pins_of(&module, &format!("{version} {stamp} {tags} {packages:?}"))?;
     cache.ensure(part, &pins, |dir, cache| {
-        stdout(&mut command(["go", "version"])).context("the test bed builds Kubernetes and containerd from source: install Go 1.26 or newer and put it on the PATH")?;
+        stdout(&mut command(["go", "version"])).context(NEEDS_GO)?;
         for package in packages {
             let name = package.rsplit('/').next().unwrap_or(package);
             let whole = part.trim_end_matches(&format!("-{version}"));
@@ -243,22 +284,42 @@ fn go_part(cache: &Cache, part: &str, version: &str, stamp: &str, tags: &str, pa
             } else {
                 format!("building {name} for {whole} {version}")
             };
-            cache.step(&title, || {
-                let binary = dir.join(name);
-                run(command(["nice", "go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false"])
-                    .arg(format!("-ldflags=-s -w {stamp}"))
-                    .arg(format!("-tags={tags}"))
-                    .arg("-o")
-                    .arg(&binary)
-                    .arg(package)
-                    .env("CGO_ENABLED", "0")
-                    .env("GOWORK", "off")
-                    .env_remove("GOFLAGS")
-                    .current_dir(&module))?;
-                fs::set_permissions(&binary, fs::Permissions::from_mode(0o555))?;
-                Ok(())
-            })?;
+            cache.step(&title, || go_build(&module, &Target { package, stamp, tags, cgo: false }, &dir.join(name)))?;
         }
         Ok(())
     })
+}
+
+/// What a part that is built in this module depends on.
+fn pins_of(module: &Path, build: &str) -> Result<Vec<u8>> {
+    let mut pins = format!("{RECIPE} {build}\n").into_bytes();
+    for file in ["go.mod", "go.sum"] {
+        let path = module.join(file);
+        pins.extend(fs::read(&path).with_context(|| format!("the pins in {} cannot be read", path.display()))?);
+    }
+    Ok(pins)
+}
+
+/// A Go program.
+struct Target<'a> {
+    package: &'a str,
+    stamp: &'a str,
+    tags: &'a str,
+    cgo: bool,
+}
+
+fn go_build(module: &Path, target: &Target<'_>, binary: &Path) -> Result<()> {
+    let Target { package, stamp, tags, cgo } = target;
+    run(command(["nice", "go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false"])
+        .arg(format!("-ldflags=-s -w {stamp}"))
+        .arg(format!("-tags={tags}"))
+        .arg("-o")
+        .arg(binary)
+        .arg(package)
+        .env("CGO_ENABLED", if *cgo { "1" } else { "0" })
+        .env("GOWORK", "off")
+        .env_remove("GOFLAGS")
+        .current_dir(module))?;
+    fs::set_permissions(binary, fs::Permissions::from_mode(0o555))?;
+    Ok(())
 }

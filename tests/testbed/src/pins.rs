@@ -18,6 +18,12 @@ pub const CONTAINERD_DEBIAN: &str = "1.6.20";
 /// Releases of containerd that are built from source: the last one of each line that is alive, and the newest.
 pub const CONTAINERD_BUILT: [&str; 6] = ["1.7.35", "2.0.14", "2.1.9", "2.2.9", "2.3.7", "2.4.2"];
 
+/// Release of K3s, which brings its own fork of containerd; the module's commit is in `tools/k3s/go.mod`.
+pub const K3S: &str = "1.35.0";
+
+/// The containerd in it.
+pub const CONTAINERD_K3S: &str = "2.1.5-k3s1";
+
 /// Debian packages whose files are unpacked into the cache, never installed: their daemons must not start here.
 pub const UNPACKED_PACKAGES: [(&str, &str); 5] = [
     ("containerd", "1.6.20~ds1-1+deb12u3"),
