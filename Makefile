@@ -138,6 +138,11 @@ test-nodes: testbed-build ## the restart and the guard on real nodes, killed at 
 	$(CARGO) test -p registry-mirror-host --features fault-injection --test on_nodes -- --ignored --test-threads=1
 	$(CARGO) test -p registry-mirror-agent --test on_nodes -- --ignored --test-threads=1
 
+# Not part of `make test`: K3s takes ten minutes to build, once.
+.PHONY: test-distributions
+test-distributions: testbed-build ## the operator on a real K3s, by helm on its own API server (needs root)
+	$(CARGO) test -q -p e2e --test k3s
+
 .PHONY: crds
 crds: deps ## write crds/*.yaml from the types
 	$(CARGO) run -q -p registry-mirror-crds --example crdgen crds

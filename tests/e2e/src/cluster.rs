@@ -27,6 +27,16 @@ pub const CONFIG_TOML: &str = "/etc/containerd/config.toml";
 /// The directory that the operator is to set and fill.
 pub const CERTS_D: &str = "/etc/containerd/certs.d";
 
+/// The directory that a node's containerd reads.
+#[must_use]
+pub fn certs_d(node: &Node) -> String {
+    if node.spec().is_k3s() {
+        format!("{}/agent/etc/containerd/certs.d", testbed::k3s::DATA)
+    } else {
+        CERTS_D.to_owned()
+    }
+}
+
 /// Whether the bed stays after the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
@@ -82,7 +92,8 @@ impl Cluster {
         };
         let image = product.push(&bed)?;
         let helm = testbed::helm(&Cache::locate()?)?.join("helm");
-        let pristine = bed.nodes().iter().map(Pristine::of).collect::<Result<_>>()?;
+        let ordinary = bed.nodes().iter().filter(|node| !node.spec().is_k3s());
+        let pristine = ordinary.map(Pristine::of).collect::<Result<_>>()?;
         Ok(Self { bed, product, image, helm, installed: Mutex::new(None), pristine })
     }
 
@@ -245,7 +256,7 @@ impl Cluster {
     /// # Errors
     /// When the file cannot be read.
     pub fn hosts_toml(&self, node: &Node, registry: &str) -> Result<Option<String>> {
-        let path = format!("{CERTS_D}/{registry}/hosts.toml");
+        let path = format!("{}/{registry}/hosts.toml", certs_d(node));
         if !node.exists(&path) {
             return Ok(None);
         }

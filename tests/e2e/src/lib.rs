@@ -15,7 +15,7 @@ mod status;
 mod traps;
 mod witness;
 
-pub use cluster::{CERTS_D, CONFIG_TOML, Cluster, Lifetime};
+pub use cluster::{CERTS_D, CONFIG_TOML, Cluster, Lifetime, certs_d};
 pub use install::{NAMESPACE, Proxy, Values};
 pub use objects::{MIRROR, MIRROR2, RegistryMirror, manifest, pod};
 pub use pristine::{host_files, leftovers, same_files};
