@@ -66,38 +66,18 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
     let inputs = inputs::start(&client, &names, &mut watches);
 
     let (facts, facts_out) = watch::channel(None);
-    let mut parts: JoinSet<String> = JoinSet::new();
-    parts.spawn({
-        let (client, node_name, node_mirror) = (client.clone(), node_name.clone(), inputs.node_mirror.clone());
-        async move {
-            reporter::run(client, node_name, facts_out, node_mirror).await;
-            "the reporter has ended".to_owned()
-        }
-    });
-    parts.spawn({
-        let metrics = Arc::clone(&metrics);
-        async move {
-            serve(listen, metrics).await;
-            "the metrics' server has ended".to_owned()
-        }
-    });
-    if let Some(pod_uid) = pod_uid {
-        let startup = Arc::clone(&startup);
-        parts.spawn(async move {
-            probes::answer(&pod_uid, startup).await;
-            "the answers to the kubelet have ended".to_owned()
-        });
-    }
-
     let (slices, slices_out) = watch::channel(None);
     let (health_out, mirrors) = watch::channel(Arc::new(MirrorHealth::under_way()));
-    parts.spawn({
-        let root = node.root().clone();
-        async move {
-            health::run(root, slices_out, health_out).await;
-            "the mirrors' probes have ended".to_owned()
-        }
-    });
+    let mut parts = JoinSet::new();
+    let reporter = reporter::run(client.clone(), node_name.clone(), facts_out, inputs.node_mirror.clone());
+    parts.spawn(ends(reporter, "the reporter has ended"));
+    parts.spawn(ends(serve(listen, Arc::clone(&metrics)), "the metrics' server has ended"));
+    parts.spawn(ends(health::run(node.root().clone(), slices_out, health_out), "the mirrors' probes have ended"));
+    if let Some(pod_uid) = pod_uid {
+        let startup = Arc::clone(&startup);
+        let answers = async move { probes::answer(&pod_uid, startup).await };
+        parts.spawn(ends(answers, "the answers to the kubelet have ended"));
+    }
 
     let mut stop = std::pin::pin!(stop);
     let mut drift = node.watch_for_drift(look_interval);
@@ -122,7 +102,7 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
                 return Err(AgentError::Ended(what));
             }
             Some(ended) = parts.join_next() => {
-                return Err(AgentError::Ended(ended.unwrap_or_else(|error| error.to_string())));
+                return Err(AgentError::Ended(ended.map_or_else(|error| error.to_string(), str::to_owned)));
             }
             () = inputs.changed() => {}
             Ok(()) = mirrors.changed() => {}
@@ -137,6 +117,12 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
             () = after(again_in) => node.look_afresh(),
         }
     }
+}
+
+/// A part that runs for ever: its end, and what there is to say of it.
+async fn ends(part: impl Future<Output = ()>, what: &'static str) -> &'static str {
+    part.await;
+    what
 }
 
 /// What passes over the node are made with.
@@ -237,18 +223,8 @@ async fn after(pause: Option<Duration>) {
 fn nothing_to_work_from() -> Facts {
     let why = "the controller has not published a bundle yet; is it running?".to_owned();
     Facts {
-        generation: None,
-        bundle: None,
-        containerd: None,
-        plan: None,
         verdict: Verdict::failed(NodeFailure::BundleUnknown, why),
-        effective: Effective::Unknown("nothing to ask for yet".to_owned()),
-        registries: Vec::new(),
-        conflicts: Vec::new(),
-        proxy: None,
-        drift: Vec::new(),
-        restarts: 0,
-        proved_restart: None,
+        ..Facts::nothing_known("nothing to ask for yet")
     }
 }
 

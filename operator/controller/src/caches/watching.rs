@@ -74,43 +74,57 @@ pub(super) async fn keep<K, V>(
             failing = false;
             tracing::info!(what, "can be watched again");
         }
-        match event {
-            watcher::Event::Init => {}
-            watcher::Event::InitApply(object) => {
-                let name = object.name_any();
-                if let Some(value) = read(object) {
-                    listed.insert(name, value);
-                }
+        let is_listed = matches!(event, watcher::Event::InitDone);
+        take(event, cache, &mut listed, &mut read, &mut happened);
+        if is_listed {
+            // Nothing is published before every kind is known, and this may be the one that was waited for.
+            signals.mark(&Lane::ALL);
+        }
+    }
+}
+
+/// Does to the cache what the API server says. `listed` is what a list has brought so far.
+fn take<K: Resource, V: PartialEq>(
+    event: watcher::Event<K>,
+    cache: &Cache<V>,
+    listed: &mut BTreeMap<String, V>,
+    read: &mut impl FnMut(K) -> Option<V>,
+    happened: &mut impl FnMut(Happened<'_, V>),
+) {
+    match event {
+        watcher::Event::Init => {}
+        watcher::Event::InitApply(object) => {
+            let name = object.name_any();
+            if let Some(value) = read(object) {
+                listed.insert(name, value);
             }
-            watcher::Event::InitDone => {
-                let first = !cache.is_synced();
-                let old = cache.replace(std::mem::take(&mut listed));
-                if !first {
-                    // What happened while the watch was away is told as changes.
-                    cache.with(|new| tell_differences(&old, new, &mut happened));
-                }
-                happened(Happened::Synced);
-                // Nothing is published before every kind is known, and this may be the one that was waited for.
-                signals.mark(&Lane::ALL);
+        }
+        watcher::Event::InitDone => {
+            let first = !cache.is_synced();
+            let old = cache.replace(std::mem::take(listed));
+            if !first {
+                // What happened while the watch was away is told as changes.
+                cache.with(|new| tell_differences(&old, new, happened));
             }
-            watcher::Event::Apply(object) => {
-                let name = object.name_any();
-                let old = match read(object) {
-                    Some(value) => cache.insert(name.clone(), value),
-                    None => cache.remove(&name),
-                };
-                cache.with(|entries| {
-                    let new = entries.get(&name);
-                    if old.as_ref() != new {
-                        happened(Happened::Changed(Change { name: &name, old: old.as_ref(), new }));
-                    }
-                });
-            }
-            watcher::Event::Delete(object) => {
-                let name = object.name_any();
-                if let Some(old) = cache.remove(&name) {
-                    happened(Happened::Changed(Change { name: &name, old: Some(&old), new: None }));
+            happened(Happened::Synced);
+        }
+        watcher::Event::Apply(object) => {
+            let name = object.name_any();
+            let old = match read(object) {
+                Some(value) => cache.insert(name.clone(), value),
+                None => cache.remove(&name),
+            };
+            cache.with(|entries| {
+                let new = entries.get(&name);
+                if old.as_ref() != new {
+                    happened(Happened::Changed(Change { name: &name, old: old.as_ref(), new }));
                 }
+            });
+        }
+        watcher::Event::Delete(object) => {
+            let name = object.name_any();
+            if let Some(old) = cache.remove(&name) {
+                happened(Happened::Changed(Change { name: &name, old: Some(&old), new: None }));
             }
         }
     }

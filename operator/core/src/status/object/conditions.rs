@@ -66,42 +66,51 @@ pub(super) fn programmed(
     tally: &Tally,
     rollout: &Rollout,
 ) -> Said {
-    let said = |status, reason, message: String| Said::new(condition::PROGRAMMED, status, reason, message);
-    let Tally { matched, programmed, pending_restart, failed, silent, .. } = *tally;
-    let of = format!("{programmed} of {} pull through the mirrors", nodes(matched));
+    let (status, reason, message) = match asked_of_none(conflict, entry, tally, rollout.mode) {
+        Some((status, reason, message)) => (status, reason, message.to_owned()),
+        None => counted(verdict, tally, rollout),
+    };
+    Said::new(condition::PROGRAMMED, status, reason, message)
+}
+
+/// Why no node is asked to pull through the mirrors, where none is.
+fn asked_of_none(
+    conflict: Option<&Conflict>,
+    entry: Option<&Entry>,
+    tally: &Tally,
+    mode: Mode,
+) -> Option<(Status, &'static str, &'static str)> {
     let Some(entry) = entry else {
-        return said(
-            Status::False,
-            reason::NOT_IN_FORCE,
-            "Nodes do not know this object: see Accepted and ResolvedRefs.".to_owned(),
-        );
+        let message = "Nodes do not know this object: see Accepted and ResolvedRefs.";
+        return Some((Status::False, reason::NOT_IN_FORCE, message));
     };
     if conflict.is_some_and(Conflict::is_total) {
-        let message = "Older objects win on all nodes: see Accepted.".to_owned();
-        return said(Status::False, reason::NOT_IN_FORCE, message);
+        return Some((Status::False, reason::NOT_IN_FORCE, "Older objects win on all nodes: see Accepted."));
     }
-    match rollout.mode {
-        Mode::Restore => {
-            let message = "Nodes are put back as they were before the install.".to_owned();
-            return said(Status::False, reason::RESTORED, message);
-        }
+    match mode {
+        Mode::Restore => Some((Status::False, reason::RESTORED, "Nodes are put back as they were before the install.")),
         Mode::DryRun => {
             let message = "Nothing is touched in mode DryRun: `kubectl get nodemirrors` shows each node's plan.";
-            return said(Status::Unknown, reason::DRY_RUN, message.to_owned());
+            Some((Status::Unknown, reason::DRY_RUN, message))
         }
-        Mode::Enforce => {}
+        Mode::Enforce if entry.suspend => {
+            Some((Status::Unknown, reason::SUSPENDED, "suspend is true: nodes stay as they are."))
+        }
+        Mode::Enforce if tally.matched == 0 => {
+            let message = "No node matches the nodeSelector, so no node pulls through the mirrors.";
+            Some((Status::False, reason::NO_MATCHING_NODES, message))
+        }
+        Mode::Enforce => None,
     }
-    if entry.suspend {
-        let message = "suspend is true: nodes stay as they are.".to_owned();
-        return said(Status::Unknown, reason::SUSPENDED, message);
-    }
-    if matched == 0 {
-        let message = "No node matches the nodeSelector, so no node pulls through the mirrors.".to_owned();
-        return said(Status::False, reason::NO_MATCHING_NODES, message);
-    }
+}
+
+/// What the nodes come to; what a person can do about comes first.
+fn counted(verdict: &Verdict, tally: &Tally, rollout: &Rollout) -> (Status, &'static str, String) {
+    let Tally { matched, programmed, failed, silent, .. } = *tally;
+    let of = format!("{programmed} of {} pull through the mirrors", nodes(matched));
     if verdict.in_force == InForce::LastGood {
         let message = format!("{of}, as the object was before its last change: see Accepted and ResolvedRefs.");
-        return said(Status::False, reason::NOT_IN_FORCE, message);
+        return (Status::False, reason::NOT_IN_FORCE, message);
     }
     if let Some(first) = &tally.first_failed {
         let which = if failed == 1 {
@@ -112,23 +121,10 @@ pub(super) fn programmed(
         let paused =
             rollout.paused.as_ref().map(|_| " Further restarts are paused: `registry-mirror resume` lifts it.");
         let message = format!("{of}; {which}: {}{}", sentence(&first.why), paused.unwrap_or_default());
-        return said(Status::False, reason::NODES_FAILED, message);
+        return (Status::False, reason::NODES_FAILED, message);
     }
-    if pending_restart > 0 {
-        let wait = format!("{of}; {} for the one restart of containerd", wait(pending_restart));
-        if let Some(why) = &rollout.paused {
-            let message =
-                format!("{wait}, and restarts are paused: {} `registry-mirror resume` lifts it.", sentence(why));
-            return said(Status::False, reason::ROLLOUT_PAUSED, message);
-        }
-        let message = match rollout.policy {
-            Policy::Automatic => format!("{wait}; they take turns."),
-            Policy::Manual => format!("{wait}: `registry-mirror approve NODE...` lets them."),
-            Policy::Never => format!(
-                "{wait}, which the policy Never forbids: set the policy to Automatic or Manual, or run `registry-mirror node apply` there."
-            ),
-        };
-        return said(Status::False, reason::RESTART_PENDING, message);
+    if tally.pending_restart > 0 {
+        return waits(&format!("{of}; {}", wait(tally.pending_restart)), rollout);
     }
     if let Some(first) = &tally.first_silent {
         let which = if silent == 1 { first.clone() } else { format!("{silent} nodes, among them {first}") };
@@ -137,12 +133,30 @@ pub(super) fn programmed(
              containerd keeps what it has.",
             nodes(matched)
         );
-        return said(Status::False, reason::AGENTS_NOT_READY, message);
+        return (Status::False, reason::AGENTS_NOT_READY, message);
     }
     if programmed < matched {
-        return said(Status::False, reason::PROGRESSING, format!("{of}."));
+        return (Status::False, reason::PROGRESSING, format!("{of}."));
     }
-    said(Status::True, reason::PROGRAMMED, format!("{of}."))
+    (Status::True, reason::PROGRAMMED, format!("{of}."))
+}
+
+/// Who lets the nodes restart that wait for it.
+fn waits(who: &str, Rollout { paused, policy, .. }: &Rollout) -> (Status, &'static str, String) {
+    let wait = format!("{who} for the one restart of containerd");
+    if let Some(why) = paused {
+        let message = format!("{wait}, and restarts are paused: {} `registry-mirror resume` lifts it.", sentence(why));
+        return (Status::False, reason::ROLLOUT_PAUSED, message);
+    }
+    let message = match policy {
+        Policy::Automatic => format!("{wait}; they take turns."),
+        Policy::Manual => format!("{wait}: `registry-mirror approve NODE...` lets them."),
+        Policy::Never => format!(
+            "{wait}, which the policy Never forbids: set the policy to Automatic or Manual, or run `registry-mirror node \
+             apply` there."
+        ),
+    };
+    (Status::False, reason::RESTART_PENDING, message)
 }
 
 pub(super) fn healthy(entry: Option<&Entry>, tally: &Tally) -> Said {
