@@ -36,9 +36,6 @@ impl Version {
         Self { major, minor, patch, k3s: None }
     }
 
-    /// The oldest release whose registry configuration this project has tested.
-    pub const OLDEST_TESTED: Self = Self::new(1, 6, 0);
-
     /// `true` for the 1.x line, which merges imported plugin tables by replacing them whole.
     #[must_use]
     pub const fn is_v1(self) -> bool {

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
     path::Path,
     time::Duration,
 };
@@ -20,7 +19,7 @@ use crate::{
         restrict_host,
     },
     plan::files::DesiredRegistry,
-    registry::RegistryName,
+    registry::{RegistryName, is_loopback},
 };
 
 /// Whose files are wanted.
@@ -251,14 +250,7 @@ fn last_resolving(hosts: &[Host]) -> Option<&Host> {
 /// loopback registry, which containerd reaches by HTTPS without verification and then by http as long as no `server`
 /// names it (`ConfigureHosts`).
 fn explicit_server(registry: &RegistryName) -> Option<String> {
-    let host = registry.as_str();
-    let host = match host.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => host,
-        _ => host,
-    };
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback = host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    if is_loopback { None } else { registry.default_server() }
+    if is_loopback(registry.as_str()) { None } else { registry.default_server() }
 }
 
 struct Files<'a> {

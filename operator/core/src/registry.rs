@@ -1,6 +1,6 @@
 //! The registry whose pulls are redirected, as an image reference names it.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -38,7 +38,7 @@ impl RegistryName {
     /// itself (containerd core/remotes/docker/config `hostDirectory`, 1.5 to 2.4).
     #[must_use]
     pub fn directory(&self) -> String {
-        match self.split_port() {
+        match split_port(&self.0) {
             (host, Some(port)) => format!("{host}_{port}_"),
             (host, None) => host.to_owned(),
         }
@@ -59,8 +59,8 @@ impl RegistryName {
         with_port.or_else(|| name.parse().ok())
     }
 
-    /// The url that containerd goes to when nothing is configured: `https://registry-1.docker.io` for docker.io, http
-    /// for localhost except on port 443. `None` for `_default`, whose pulls go to each image's own registry.
+    /// The url that containerd goes to when nothing is configured: `https://registry-1.docker.io` for docker.io, else as
+    /// [`default_scheme`] says. `None` for `_default`, whose pulls go to each image's own registry.
     #[must_use]
     pub fn default_server(&self) -> Option<String> {
         if self.is_default() {
@@ -69,19 +69,51 @@ impl RegistryName {
         if self.0 == "docker.io" {
             return Some("https://registry-1.docker.io".to_owned());
         }
-        let (host, port) = self.split_port();
-        let local = host == "localhost" || host == "127.0.0.1" || host == "[::1]";
-        let scheme = if local && port != Some("443") { "http" } else { "https" };
-        Some(format!("{scheme}://{}", self.0))
+        Some(format!("{}://{}", default_scheme(&self.0), self.0))
     }
+}
 
-    fn split_port(&self) -> (&str, Option<&str>) {
-        match self.0.rsplit_once(':') {
-            // `[fd00::1]` has colons and no port
-            Some((host, port)) if !port.contains(']') => (host, Some(port)),
-            _ => (&self.0, None),
-        }
+/// Host and port; `[fd00::1]` has colons and no port.
+#[must_use]
+pub fn split_port(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host, None),
     }
+}
+
+/// Whether containerd takes a host, with or without its port, for the machine itself (`MatchLocalhost` of
+/// remotes/docker/registry.go).
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let (name, _) = split_port(host);
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The scheme of a host that names none: http for loopback on a port of its own, https for all others. So do containerd
+/// where nothing is configured for a registry (`ConfigureHosts` of remotes/docker/config) and K3s for its endpoints
+/// (`normalizeEndpointAddress` of pkg/agent/containerd).
+#[must_use]
+pub fn default_scheme(host: &str) -> &'static str {
+    let has_own_port = !matches!(split_port(host).1, None | Some("443"));
+    if is_loopback(host) && has_own_port { "http" } else { "https" }
+}
+
+/// Host and repository of an image's name; no host where its first part can only be a repository of Docker Hub: a host
+/// has a dot, a port, or is localhost (distribution's reference package).
+#[must_use]
+pub fn split_image(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('/') {
+        Some((host, repository)) if is_image_host(host) => (Some(host), repository),
+        _ => (None, name),
+    }
+}
+
+/// Whether the first part of an image's name can be a host.
+#[must_use]
+pub fn is_image_host(part: &str) -> bool {
+    part.contains(['.', ':']) || part == "localhost"
 }
 
 impl fmt::Display for RegistryName {
@@ -108,7 +140,7 @@ impl FromStr for RegistryName {
             return Err(refused("is an address of Docker Hub: write docker.io, the name that images carry"));
         }
         let name = Self(text.to_owned());
-        let (host, port) = name.split_port();
+        let (host, port) = split_port(&name.0);
         if port.is_some_and(|port| !matches!(port.parse::<u16>(), Ok(1..)) || port.starts_with('+')) {
             return Err(refused("has no valid port: write host:port with a port from 1 to 65535"));
         }

@@ -3,16 +3,14 @@
 //! Every call connects anew: the socket is another one after each start of containerd. Every call has a deadline.
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1::{
-    ContainerFilter, ContainerState, ContainerStateValue, ImageSpec, ListContainersRequest, ListImagesRequest,
-    ListPodSandboxRequest, PullImageRequest, RemoveImageRequest, StatusRequest, VersionRequest,
-    image_service_client::ImageServiceClient, runtime_service_client::RuntimeServiceClient,
+    ImageSpec, ListImagesRequest, ListPodSandboxRequest, PullImageRequest, RemoveImageRequest, StatusRequest,
+    VersionRequest, image_service_client::ImageServiceClient, runtime_service_client::RuntimeServiceClient,
 };
 use registry_mirror_core::containerd::{Version, VersionError};
 use thiserror::Error;
@@ -109,8 +107,6 @@ pub struct CriStatus {
     pub runtime_ready: bool,
     /// Why it is not ready, in CRI's words.
     pub message: String,
-    /// `registry.configPath` as the running daemon holds it. Told by containerd 1.x alone.
-    pub running_config_path: Option<String>,
 }
 
 /// One containerd, by its socket.
@@ -215,7 +211,6 @@ impl Cri {
                 Some(condition) => condition.message,
                 None => "no RuntimeReady condition".to_owned(),
             },
-            running_config_path: answer.info.get("config").and_then(|config| running_config_path(config)),
         })
     }
 
@@ -293,39 +288,11 @@ impl Cri {
         let answer = self.answer("a question for its pods", CALL_TIMEOUT, request).await?;
         Ok(answer.items.iter().any(|sandbox| sandbox.metadata.as_ref().is_some_and(|pod| pod.uid == uid)))
     }
-
-    /// The IDs of the containers that run now.
-    ///
-    /// # Errors
-    /// No answer.
-    pub async fn running_containers(&self) -> Result<BTreeSet<String>, CriError> {
-        let mut client = self.runtime().await?;
-        let running = ContainerStateValue { state: ContainerState::ContainerRunning.into() };
-        let filter = ContainerFilter { state: Some(running), ..ContainerFilter::default() };
-        let request = client.list_containers(ListContainersRequest { filter: Some(filter) });
-        let answer = self.answer("a question for its containers", CALL_TIMEOUT, request).await?;
-        Ok(answer.containers.into_iter().map(|container| container.id).collect())
-    }
-}
-
-/// containerd 1.x puts its whole CRI configuration into the verbose status as JSON; 2.x leaves `registry` out.
-fn running_config_path(config: &str) -> Option<String> {
-    let config: serde_json::Value = serde_json::from_str(config).ok()?;
-    Some(config.get("registry")?.get("configPath")?.as_str()?.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_the_config_path_of_a_running_1_x() {
-        let config =
-            r#"{"containerd":{"snapshotter":"overlayfs"},"registry":{"configPath":"/etc/containerd/certs.d"}}"#;
-        assert_eq!(running_config_path(config).as_deref(), Some("/etc/containerd/certs.d"));
-        assert_eq!(running_config_path(r#"{"registry":{}}"#), None);
-        assert_eq!(running_config_path("{"), None);
-    }
 
     #[tokio::test]
     async fn a_socket_that_is_not_there_is_named() {

@@ -106,12 +106,6 @@ impl Watch {
         }
     }
 
-    /// Whether changes are noticed at once.
-    #[must_use]
-    pub fn is_prompt(&self) -> bool {
-        self.inotify.is_some()
-    }
-
     /// Looks at this time at the latest; with `None` as the period says.
     pub fn look_by(&mut self, at: Option<Instant>) {
         self.next_look = at.map_or(self.next_look, |at| at.min(self.next_look));

@@ -38,7 +38,7 @@ use crate::{
     bundle::{Blob, Bundle, Entry, MAX_BUNDLE_BYTES, Mode, SCHEMA},
     digest::Digest,
     proxy::ProxySettings,
-    registry::RegistryName,
+    registry::{RegistryName, is_image_host},
 };
 
 /// What besides the objects decides the bundle.
@@ -175,10 +175,8 @@ fn name_of(object: &RegistryMirror) -> &str {
     object.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// In `docker/library/x` the first part is a repository: a host has a dot, a port, or is localhost (distribution's
-/// reference package).
 fn can_stand_in_an_image(registry: &RegistryName) -> bool {
-    registry.is_default() || registry.as_str().contains(['.', ':']) || registry.as_str() == "localhost"
+    registry.is_default() || is_image_host(registry.as_str())
 }
 
 /// Compiles one object and gathers all that is wrong with it, so that the user corrects it once.

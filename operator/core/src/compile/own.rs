@@ -8,18 +8,15 @@ use super::{
     name_of,
     verdict::{Problem, Refusal},
 };
-use crate::registry::RegistryName;
+use crate::registry::{RegistryName, split_image};
 
 /// The registry that an image reference is pulled from: `docker.io` where it names none.
 #[must_use]
 pub fn registry_of_image(image: &str) -> Option<RegistryName> {
-    // As in distribution's reference package: the part before the first slash is a host only if it looks like one.
-    let host = match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => "docker.io",
-    };
-    let host = if host == "index.docker.io" { "docker.io" } else { host };
-    host.parse().ok()
+    match split_image(image).0 {
+        None | Some("index.docker.io") => "docker.io".parse().ok(),
+        Some(host) => host.parse().ok(),
+    }
 }
 
 /// The objects that would keep a node from pulling the operator's own image.

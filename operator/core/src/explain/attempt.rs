@@ -1,9 +1,6 @@
 //! One host on containerd's way to an image.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use registry_mirror_crds::Capability;
 use serde::Serialize;
@@ -13,6 +10,7 @@ use crate::{
     bundle::Header,
     containerd::Version,
     hosts_toml::{ClientPair, Endpoint, EndpointError, Fields},
+    registry::{default_scheme, is_loopback, split_port},
 };
 
 /// One host that containerd asks.
@@ -70,24 +68,13 @@ impl Attempt {
     /// containerd's; TLS settings and headers of the file's root count (`ConfigureHosts`).
     pub(super) fn of_registry(image: &ImageReference, version: Version, root: &Fields, file: Option<PathBuf>) -> Self {
         let registry = image.registry.as_str();
-        let (host, port) = match registry.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, Some(port)),
-            _ => (registry, None),
-        };
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        let is_loopback = host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         let mut fields = root.clone();
-        let mut scheme = "https";
-        if is_loopback {
-            if !matches!(port, None | Some("443")) {
-                scheme = "http";
-            }
-            if port != Some("80") {
-                fields.skip_verify = Some(true);
-            }
+        if is_loopback(registry) && split_port(registry).1 != Some("80") {
+            fields.skip_verify = Some(true);
         }
         let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
-        let endpoint = Endpoint { scheme: scheme.to_owned(), host: host.to_owned(), path: "/v2".to_owned() };
+        let endpoint =
+            Endpoint { scheme: default_scheme(registry).to_owned(), host: host.to_owned(), path: "/v2".to_owned() };
         Self::new(image, version, endpoint, &fields, (file, "default".to_owned()), true)
     }
 

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
-use crate::registry::RegistryName;
+use crate::registry::{RegistryName, split_image};
 
 /// `registry/repository:tag@digest`, with the parts that people leave out filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,14 +82,8 @@ impl FromStr for ImageReference {
         if tag.is_some_and(|tag| !tag_is_valid(tag)) {
             return Err(refused("the tag must be letters, digits, dots, dashes and underscores"));
         }
-        // The first part is a host where it could be no repository of Docker Hub.
-        let (registry, repository) = match name.split_once('/') {
-            Some((host, repository)) if host.contains(['.', ':']) || host == "localhost" => {
-                (host, repository.to_owned())
-            }
-            Some(_) => ("docker.io", name.to_owned()),
-            None => ("docker.io", format!("library/{name}")),
-        };
+        let (host, repository) = split_image(name);
+        let (registry, repository) = (host.unwrap_or("docker.io"), repository.to_owned());
         let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
         let repository = if registry == "docker.io" && !repository.contains('/') {
             format!("library/{repository}")

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config_toml::ConfigSource,
     hosts_toml::{ClientPair, Fields},
-    registry::RegistryName,
+    registry::{RegistryName, default_scheme},
     sensitive::Sensitive,
 };
 
@@ -163,8 +163,7 @@ impl Reader {
             Some((scheme, rest)) => (scheme, rest),
             None => {
                 let host = endpoint.split('/').next().unwrap_or_default();
-                let is_local = host.starts_with("localhost:") || host.starts_with("127.");
-                (if is_local && !host.ends_with(":443") { "http" } else { "https" }, endpoint)
+                (default_scheme(host), endpoint)
             }
         };
         let (host, path) = match rest.find('/') {

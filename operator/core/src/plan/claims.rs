@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 
 use super::files::{Bytes, Directory, Entry, FileEntry, HOSTS_TOML, Listing};
-use crate::registry::RegistryName;
+use crate::registry::{RegistryName, is_loopback};
 
 /// Where K3s and RKE2 keep their containerd's configuration, below their data directory. certs.d lies beside it.
 const CONFIG: &str = "agent/etc/containerd/config.toml";
@@ -161,11 +161,6 @@ fn address(endpoint: &str) -> Option<&str> {
     } else {
         host
     })
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.split(':').next().is_some_and(|host| host == "localhost" || host.starts_with("127."))
-        || host.starts_with("[::1]")
 }
 
 /// What is claimed in a certs.d that `generator` writes: the registries that its file names (`Err` where it could not

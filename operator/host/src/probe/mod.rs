@@ -101,12 +101,6 @@ pub enum Stage {
 }
 
 impl Outcome {
-    /// Whether containerd would have to wait for this host.
-    #[must_use]
-    pub const fn makes_containerd_wait(&self) -> bool {
-        matches!(self, Self::Silent(_))
-    }
-
     /// For people.
     #[must_use]
     pub fn sentence(&self, limit: Duration) -> String {

@@ -1,9 +1,6 @@
 //! The old settings as values for hosts.toml.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +11,7 @@ use super::super::{
     node::Place,
     registry_table::{HostConfig, Mirror, RegistryTable, Tls},
 };
-use crate::registry::RegistryName;
+use crate::registry::{RegistryName, is_loopback};
 
 /// The name that stands for all registries in `mirrors`.
 const WILDCARD: &str = "*";
@@ -180,8 +177,7 @@ impl Carrier<'_> {
         }
         if !names_itself {
             let host = if name.as_str() == "docker.io" { DOCKER_HUB } else { name.as_str() };
-            let scheme = if is_localhost(host) { "http" } else { "https" };
-            let url = Url { scheme: scheme.to_owned(), host: host.to_owned(), path: String::new() };
+            let url = Url { scheme: old_default_scheme(host).to_owned(), host: host.to_owned(), path: String::new() };
             endpoints.push(self.endpoint(&url)?);
         }
         let server = endpoints.pop();
@@ -228,14 +224,10 @@ fn is_never_an_image_host(name: &str) -> bool {
     name.contains('/') || name == "index.docker.io"
 }
 
-/// `IsLocalhost` of remotes/docker/registry.go.
-fn is_localhost(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+/// The scheme of a host that names none, as the code for these tables has it (`defaultScheme` of pkg/cri/server up to
+/// 1.7, internal/cri from 2.0): whatever the port is.
+fn old_default_scheme(host: &str) -> &'static str {
+    if is_loopback(host) { "http" } else { "https" }
 }
 
 /// An endpoint as the old code read it: scheme, host and path; user, query and fragment had no effect.
@@ -251,7 +243,7 @@ impl Url {
             Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
             None => {
                 let host = endpoint.split('/').next().unwrap_or_default();
-                (if is_localhost(host) { "http" } else { "https" }.to_owned(), endpoint)
+                (old_default_scheme(host).to_owned(), endpoint)
             }
         };
         if scheme != "http" && scheme != "https" {
