@@ -16,7 +16,7 @@ use registry_mirror_core::{
     bundle::{Bundle, Mode},
     select::{Labels, matches},
     startup_taint::is_fresh,
-    status::{event::Event, object::selector_keys},
+    status::{event::Event, object::selector_keys, whole_seconds},
 };
 use registry_mirror_crds::{NodeMirror, RestartApproval};
 
@@ -265,13 +265,9 @@ impl Restarter {
         // the schema refuses (seen on Kubernetes 1.34). With the uid, a NodeMirror made anew is another one.
         let metadata = serde_json::json!({"uid": uid, "resourceVersion": resource_version});
         let patch = serde_json::json!({"metadata": metadata, "spec": {"restartApproval": granted}});
-        let params = PatchParams { field_manager: Some(field_manager::RESTARTS.to_owned()), ..PatchParams::default() };
         let what = format!("writing the approval of the NodeMirror {node}");
-        let written = match self.node_mirrors.patch(node, &params, &Patch::Merge(&patch)).await {
-            Ok(written) => written,
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => return Ok(false),
-            Err(error) => return Err(PassError::api(what)(error)),
-        };
+        let written = self.node_mirrors.patch(node, &patch_params(), &Patch::Merge(&patch)).await;
+        let Some(written) = unless_overtaken(written, what)? else { return Ok(false) };
         let generation = written.metadata.generation.unwrap_or_default();
         let resource_version = written.metadata.resource_version.unwrap_or_default().into();
         let version = Version { uid: uid.clone(), resource_version };
@@ -286,13 +282,22 @@ impl Restarter {
             "uid": uid, "resourceVersion": resource_version, "annotations": {APPROVE_ANNOTATION: null},
         });
         let patch = serde_json::json!({"metadata": metadata});
-        let params = PatchParams { field_manager: Some(field_manager::RESTARTS.to_owned()), ..PatchParams::default() };
         let what = format!("taking the request off the NodeMirror {node}");
-        match self.node_mirrors.patch_metadata(node, &params, &Patch::Merge(&patch)).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(()),
-            Err(error) => Err(PassError::api(what)(error)),
-        }
+        let written = self.node_mirrors.patch_metadata(node, &patch_params(), &Patch::Merge(&patch)).await;
+        unless_overtaken(written, what).map(drop)
+    }
+}
+
+fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(field_manager::RESTARTS.to_owned()), ..PatchParams::default() }
+}
+
+/// What was written; `None` where the NodeMirror is not the one any more that was decided about.
+fn unless_overtaken<T>(written: Result<T, kube::Error>, what: String) -> Result<Option<T>, PassError> {
+    match written {
+        Ok(written) => Ok(Some(written)),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(None),
+        Err(error) => Err(PassError::api(what)(error)),
     }
 }
 
@@ -306,10 +311,6 @@ fn settled(result: Result<bool, PassError>, first_error: &mut Option<PassError>)
 
 fn event(warning: bool, reason: &str, note: String) -> Event {
     Event { warning, action: "Restart", reason: reason.to_owned(), note }
-}
-
-fn whole_seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// The nodes whose agent runs.

@@ -287,12 +287,10 @@ impl Controller {
         // One NodeMirror that cannot be written keeps no restart back.
         let made = node_mirrors::pass(&self.client, &self.caches, mode).await;
         let mut wake_at = None;
-        if let Some(outcome) = self.publisher.outcome().map(Arc::clone) {
-            let Self { caches, config, events, metrics, .. } = &*self;
-            let (caches, config, events, metrics) =
-                (Arc::clone(caches), config.clone(), events.clone(), Arc::clone(metrics));
+        let Self { publisher, restarter, caches, config, events, metrics, .. } = self;
+        if let Some(outcome) = publisher.outcome() {
             let bundle = outcome.in_force.as_ref().unwrap_or(&outcome.compiled);
-            wake_at = self.restarter.pass(&caches, &config, bundle, &events, &metrics).await?;
+            wake_at = restarter.pass(caches, config, bundle, events, metrics).await?;
         }
         self.schedule(Lane::Nodes).at_latest(wake_at);
         made
@@ -308,9 +306,9 @@ impl Controller {
     }
 
     async fn status(&mut self) -> Result<(), PassError> {
-        let Some(outcome) = self.publisher.outcome().map(Arc::clone) else { return Ok(()) };
-        let Self { caches, config, events, metrics, reporter, .. } = self;
-        let written = reporter.pass(caches, config, &outcome, events, metrics).await?;
+        let Self { publisher, caches, config, events, metrics, reporter, .. } = self;
+        let Some(outcome) = publisher.outcome() else { return Ok(()) };
+        let written = reporter.pass(caches, config, outcome, events, metrics).await?;
         let gone = reporter.next_gone(config);
         // While thousands of nodes report, the status follows at a pace that the API server does not feel.
         let written = u32::try_from(written).unwrap_or(u32::MAX);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use registry_mirror_core::bundle::{self, BUNDLE_KEY, Bundle};
 
-use super::Known;
+use super::known::Known;
 
 pub(super) fn read(secret: &Secret) -> Known<Arc<Bundle>> {
     // The chart makes the Secret, so that it goes with the release; the controller fills it.

@@ -2,43 +2,20 @@
 //! object, and each keeps its last value while the API server is away.
 
 mod bundle;
+mod known;
 mod watching;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::{Api, Client, ResourceExt, core::PartialObjectMeta};
-use registry_mirror_core::{bundle::Bundle, slice::Heard};
+use registry_mirror_core::bundle::Bundle;
 use registry_mirror_crds::NodeMirror;
 use tokio::{sync::watch, task::JoinSet};
 
+pub use known::Known;
 pub use watching::WatchEnded;
 use watching::watch_one;
-
-/// What is known of one object.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Known<T> {
-    /// The API server has not answered yet.
-    NotYet,
-    /// There is no such object.
-    Absent,
-    /// The object.
-    Is(T),
-    /// It is there and cannot be used; why, in a sentence. The last state is kept.
-    Unusable(String),
-}
-
-impl<T> Known<T> {
-    /// Without the reason why it cannot be used.
-    #[must_use]
-    pub const fn heard(&self) -> Heard<&T> {
-        match self {
-            Self::NotYet => Heard::NotYet,
-            Self::Absent | Self::Unusable(_) => Heard::Nothing,
-            Self::Is(value) => Heard::Is(value),
-        }
-    }
-}
 
 /// The newest value of each input.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::Known;
+use super::known::Known;
 
 /// A watch came to its end, which only happens when nobody listens any more.
 #[derive(Debug)]

@@ -36,6 +36,11 @@ impl<V> Cache<V> {
         self.synced.load(Ordering::Acquire)
     }
 
+    /// Its name, while the API server has not listed it yet.
+    pub fn unsynced(&self) -> Option<&'static str> {
+        (!self.is_synced()).then_some(self.name)
+    }
+
     /// Looks at all of them. Must not wait for anything inside.
     pub fn with<R>(&self, look: impl FnOnce(&BTreeMap<String, V>) -> R) -> R {
         look(&locked(&self.entries))

@@ -59,18 +59,9 @@ impl Caches {
     /// The first kind that the API server has not listed yet, for readiness.
     pub fn first_unsynced(&self) -> Option<&'static str> {
         let Self { objects, nodes, node_mirrors, agents, secrets, config_maps, bundle_secret, signals: _ } = self;
-        [
-            (objects.name(), objects.is_synced()),
-            (nodes.name(), nodes.is_synced()),
-            (node_mirrors.name(), node_mirrors.is_synced()),
-            (agents.name(), agents.is_synced()),
-            (secrets.name(), secrets.is_synced()),
-            (config_maps.name(), config_maps.is_synced()),
-            (bundle_secret.name(), bundle_secret.is_synced()),
-        ]
-        .into_iter()
-        .find(|(_, synced)| !synced)
-        .map(|(name, _)| name)
+        let cluster = [objects.unsynced(), nodes.unsynced(), node_mirrors.unsynced(), agents.unsynced()];
+        let namespace = [secrets.unsynced(), config_maps.unsynced(), bundle_secret.unsynced()];
+        cluster.into_iter().chain(namespace).flatten().next()
     }
 }
 

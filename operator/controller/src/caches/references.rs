@@ -38,18 +38,14 @@ impl ReferencedCache {
         Self { cache: Cache::new(name), wanted: watch::channel(always.clone()), always, covered: Mutex::default() }
     }
 
-    pub const fn name(&self) -> &'static str {
-        self.cache.name()
-    }
-
-    pub fn is_synced(&self) -> bool {
-        self.cache.is_synced()
+    pub fn unsynced(&self) -> Option<&'static str> {
+        self.cache.unsynced()
     }
 
     /// Says which names are wanted from now on, and whether all of them are known to exist or not.
     pub fn want(&self, mut names: BTreeSet<String>) -> bool {
         names.extend(self.always.iter().cloned());
-        let covers = self.is_synced() && names.is_subset(&locked(&self.covered));
+        let covers = self.cache.is_synced() && names.is_subset(&locked(&self.covered));
         self.wanted.0.send_if_modified(|wanted| {
             let changed = *wanted != names;
             if changed {

@@ -68,7 +68,8 @@ impl Said {
 }
 
 /// metav1.Time holds whole seconds.
-pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
+#[must_use]
+pub fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 

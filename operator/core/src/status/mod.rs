@@ -9,4 +9,4 @@ pub mod event;
 pub mod node;
 pub mod object;
 
-pub use condition::Status;
+pub use condition::{Status, whole_seconds};

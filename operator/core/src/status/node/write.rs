@@ -87,29 +87,23 @@ fn reason_of(verdict: &Verdict) -> &'static str {
 }
 
 fn ready(verdict: &Verdict) -> Said {
-    let (status, message) = match verdict {
-        Verdict::Ready => (Status::True, "containerd pulls through the mirrors.".to_owned()),
-        Verdict::Shared(who) => (Status::True, who.clone()),
-        Verdict::RestartPending => {
-            (Status::False, "The files are in place; containerd reads them after its one restart.".to_owned())
-        }
-        Verdict::DryRun => (Status::False, "The plan is shown and nothing is touched: mode is DryRun.".to_owned()),
-        Verdict::Failed(_, why) | Verdict::Restored(why) => (Status::False, why.clone()),
+    let message = match verdict {
+        Verdict::Ready => "containerd pulls through the mirrors.",
+        Verdict::RestartPending => "The files are in place; containerd reads them after its one restart.",
+        Verdict::DryRun => "The plan is shown and nothing is touched: mode is DryRun.",
+        Verdict::Shared(why) | Verdict::Failed(_, why) | Verdict::Restored(why) => why,
     };
+    let status = if verdict.is_ready() { Status::True } else { Status::False };
     Said::new(condition::READY, status, reason_of(verdict), message)
 }
 
 fn effective_condition(effective: &Effective) -> Said {
-    match effective {
-        Effective::Yes => Said::new(
-            condition::EFFECTIVE,
-            Status::True,
-            "Proved",
-            "A pull that containerd was asked for came through the directory.".to_owned(),
-        ),
-        Effective::No(why) => Said::new(condition::EFFECTIVE, Status::False, "NotRead", why.clone()),
-        Effective::Unknown(why) => Said::new(condition::EFFECTIVE, Status::Unknown, "NotAsked", why.clone()),
-    }
+    let (status, reason, message) = match effective {
+        Effective::Yes => (Status::True, "Proved", "A pull that containerd was asked for came through the directory."),
+        Effective::No(why) => (Status::False, "NotRead", why.as_str()),
+        Effective::Unknown(why) => (Status::Unknown, "NotAsked", why.as_str()),
+    };
+    Said::new(condition::EFFECTIVE, status, reason, message)
 }
 
 fn restart_pending(verdict: &Verdict, plan: Option<&PlanFacts>) -> Said {
@@ -142,13 +136,13 @@ fn turned_on(newly_read: &[NewlyRead]) -> String {
 }
 
 fn proxy_in_force(facts: &ProxyFacts) -> Said {
-    let said = |status, reason, message| Said::new(condition::PROXY_IN_FORCE, status, reason, message);
-    match facts {
-        ProxyFacts::InForce(notes) => said(Status::True, "InForce", notes.join(" ")),
-        ProxyFacts::Waits(why) => said(Status::False, reason::RESTART_PENDING, why.clone()),
-        ProxyFacts::Unsupported(why) => said(Status::False, reason::UNSUPPORTED, why.clone()),
-        ProxyFacts::HeldBack(why) => said(Status::False, reason::CHANGED_SINCE_START, why.clone()),
-    }
+    let (status, reason, message) = match facts {
+        ProxyFacts::InForce(notes) => (Status::True, "InForce", notes.join(" ")),
+        ProxyFacts::Waits(why) => (Status::False, reason::RESTART_PENDING, why.clone()),
+        ProxyFacts::Unsupported(why) => (Status::False, reason::UNSUPPORTED, why.clone()),
+        ProxyFacts::HeldBack(why) => (Status::False, reason::CHANGED_SINCE_START, why.clone()),
+    };
+    Said::new(condition::PROXY_IN_FORCE, status, reason, message)
 }
 
 fn mirrors_healthy(registries: &[RegistryFacts]) -> Said {
