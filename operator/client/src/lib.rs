@@ -3,10 +3,12 @@
 //! kube's own client waits for an answer for ever: a peer that went away without a word (a failed-over load balancer, a
 //! node that lost power, a firewall that forgot the connection) would silence a program for good.
 
+mod backoff;
 mod limit;
 
 use std::time::Duration;
 
+pub use backoff::watch_backoff;
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,

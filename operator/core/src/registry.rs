@@ -216,6 +216,26 @@ mod tests {
         assert_eq!(name("_default").default_server(), None);
     }
 
+    /// `ConfigureHosts` of containerd 2.4.2 and `normalizeEndpointAddress` of K3s 1.35.0, read.
+    #[test]
+    fn a_host_without_a_scheme_is_asked_by_http_on_loopback_with_a_port_of_its_own() {
+        for (host, scheme) in [
+            ("localhost", "https"),
+            ("localhost:443", "https"),
+            ("localhost:5000", "http"),
+            ("127.0.0.1", "https"),
+            ("127.0.0.2:5000", "http"),
+            ("[::1]", "https"),
+            ("[::1]:5000", "http"),
+            ("[fd00::1]:5000", "https"),
+            ("127.example.com:5000", "https"),
+            ("localhost.example.com:5000", "https"),
+            ("mirror.lan:80", "https"),
+        ] {
+            assert_eq!(default_scheme(host), scheme, "{host}");
+        }
+    }
+
     #[test]
     fn refuses_what_no_image_can_name() {
         for text in [

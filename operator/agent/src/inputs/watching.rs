@@ -1,16 +1,13 @@
 //! One object, watched for ever.
 
-use std::{fmt::Debug, time::Duration};
+use std::fmt::Debug;
 
 use futures::StreamExt;
 use kube::{
     Api, Resource,
-    runtime::{
-        WatchStreamExt,
-        utils::{Backoff, ResetTimerBackoff},
-        watcher::{self, ExponentialBackoff},
-    },
+    runtime::{WatchStreamExt, watcher},
 };
+use registry_mirror_client::watch_backoff;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -33,7 +30,7 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     T: PartialEq + Send + Sync + 'static,
 {
-    let stream = watcher::watch_object(api, &name).backoff(retry());
+    let stream = watcher::watch_object(api, &name).backoff(watch_backoff());
     let mut stream = std::pin::pin!(stream);
     let mut failing = false;
     loop {
@@ -65,15 +62,4 @@ where
             None => return WatchEnded(what),
         }
     }
-}
-
-/// Pauses between tries while the API server is away: half a second at first, five at most. kube's own default goes up
-/// to 30 s, and a change would wait that long after the API server is back; one node's retries cost it nothing.
-fn retry() -> impl Backoff {
-    let pauses = backon::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(500))
-        .with_max_delay(Duration::from_secs(5))
-        .with_jitter()
-        .without_max_times();
-    ResetTimerBackoff::new(ExponentialBackoff::from(pauses), Duration::from_secs(60))
 }

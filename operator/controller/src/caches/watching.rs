@@ -1,16 +1,16 @@
 //! One watch that fills one cache.
 
-use std::{collections::BTreeMap, fmt::Debug, future::ready, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, future::ready};
 
 use futures::StreamExt;
 use kube::{
     Api, Resource, ResourceExt,
     runtime::{
         WatchStreamExt,
-        utils::{Backoff, ResetTimerBackoff},
-        watcher::{self, ExponentialBackoff, watcher},
+        watcher::{self, watcher},
     },
 };
+use registry_mirror_client::watch_backoff;
 use serde::de::DeserializeOwned;
 
 use super::cache::Cache;
@@ -50,7 +50,7 @@ pub(super) async fn keep<K, V>(
     // The beginning of a list says nothing of the API server yet. Let through it would count as an answer, and a
     // controller that starts while the API server is away would try without a pause that grows.
     let stream = watcher(api, config).filter(|event| ready(!matches!(event, Ok(watcher::Event::Init))));
-    let stream = stream.backoff(retry());
+    let stream = stream.backoff(watch_backoff());
     let mut stream = std::pin::pin!(stream);
     let mut failing = false;
     let mut listed = BTreeMap::new();
@@ -144,15 +144,4 @@ fn tell_differences<V: PartialEq>(
     for (name, value) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
         happened(Happened::Changed(Change { name, old: Some(value), new: None }));
     }
-}
-
-/// Pauses between tries while the API server is away: half a second at first, five at most. kube's own default goes up
-/// to 30 s, and a change would wait that long after the API server is back; one node's retries cost it nothing.
-fn retry() -> impl Backoff {
-    let pauses = backon::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(500))
-        .with_max_delay(Duration::from_secs(5))
-        .with_jitter()
-        .without_max_times();
-    ResetTimerBackoff::new(ExponentialBackoff::from(pauses), Duration::from_secs(60))
 }

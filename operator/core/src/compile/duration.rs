@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::hosts_toml::parse_go_duration;
+
 /// Milliseconds of `dialTimeout`.
 pub(super) fn dial_timeout(text: &str) -> Result<u64, String> {
     within(text, 10, 120_000, "3s")
@@ -20,34 +22,15 @@ fn within(text: &str, least: u64, most: u64, example: &str) -> Result<u64, Strin
     }
 }
 
+/// What Go reads, as far as the API admits it: whole milliseconds, no smaller unit, digits on both sides of a point.
 fn milliseconds(text: &str) -> Option<u64> {
-    let mut rest = text;
-    let mut sum: u64 = 0;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let number: u64 = rest.get(..digits)?.parse().ok()?;
-        rest = rest.get(digits..)?;
-        let mut thousandths = 0;
-        if let Some(fraction) = rest.strip_prefix('.') {
-            let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
-            if !(1..=3).contains(&digits) {
-                return None;
-            }
-            thousandths = format!("{:0<3}", fraction.get(..digits)?).parse().ok()?;
-            rest = fraction.get(digits..)?;
-        }
-        let unit_length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let unit = match rest.get(..unit_length)? {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return None,
-        };
-        rest = rest.get(unit_length..)?;
-        sum = sum.checked_add(number.checked_mul(unit)?)?.checked_add(thousandths * unit / 1000)?;
-    }
-    (!text.is_empty()).then_some(sum)
+    let begins_with_a_digit = |part: &str| part.starts_with(|letter: char| letter.is_ascii_digit());
+    let is_admitted = text.bytes().all(|byte| byte.is_ascii_digit() || b".msh".contains(&byte))
+        && text.contains(['s', 'm', 'h'])
+        && text.split('.').all(begins_with_a_digit);
+    let duration = parse_go_duration(text).ok().filter(|_| is_admitted)?;
+    let is_whole = duration.subsec_nanos() % 1_000_000 == 0;
+    u64::try_from(duration.as_millis()).ok().filter(|_| is_whole)
 }
 
 fn shown(millis: u64) -> String {
