@@ -17,7 +17,7 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use registry_mirror_core::{
-    config_toml::{self, Need},
+    config_toml::{self, Edit, Need, Undo},
     observed::Supervisor,
     plan::{PlanHash, plan_proxy, proxy::DropInChange, since_start::unread},
     proxy::ProxySettings,
@@ -26,7 +26,7 @@ use registry_mirror_host::{
     files::{HostWriter, WriteScope},
     observe::{self, Live},
     proof::{prove, pull_by_any_way},
-    restart::{self, Approval, ApprovalError, Change, DropIn, READY_LIMIT, Replacement, Request, Restarter},
+    restart::{self, Approval, ApprovalError, Change, DropIn, READY_LIMIT, Request, Restarter},
     root::HostRoot,
     since_start,
     state::StateDir,
@@ -122,8 +122,9 @@ async fn run() -> Result<(), Error> {
             let (replaced, certs_d) = match config.analyze().need(directory) {
                 _ if let Some(edited) = edited => {
                     let (file, before) = (observed.config_file.clone(), root.read(&observed.config_file)?);
-                    let (after, undo) = (std::fs::read(edited)?, serde_json::Value::Null);
-                    (Some(Replacement { file, before, after, undo }), directory.to_owned())
+                    let after = std::fs::read(edited)?;
+                    let undo = Undo::nothing(&file, &after);
+                    (Some(Edit { file, before, after, changes: Vec::new(), undo }), directory.to_owned())
                 }
                 Need::Nothing { directory, why, .. } => {
                     println!("nothing to edit: {why}");
@@ -131,10 +132,7 @@ async fn run() -> Result<(), Error> {
                 }
                 Need::Patch { directory, why } => {
                     println!("patch: {why}");
-                    let edit = config_toml::patch(config, &directory)?;
-                    let undo = serde_json::to_value(&edit.undo)?;
-                    let (file, before, after) = (edit.file, edit.before, edit.after);
-                    (Some(Replacement { file, before, after, undo }), directory)
+                    (Some(config_toml::patch(config, &directory)?), directory)
                 }
                 Need::Migrate { why, .. } => return Err(why.into()),
             };
@@ -158,7 +156,7 @@ async fn run() -> Result<(), Error> {
             let files = since_start::files(&root, state, config)?;
             let (_, known) = unread(&files, &start, since_start::remembered(&root).as_ref());
             since_start::remember(&root, &known)?;
-            if let Some(Replacement { file, after, .. }) = &change.config {
+            if let Some(Edit { file, after, .. }) = &change.config {
                 since_start::note(&root, file, Some(after))?;
             }
             let known = Some(known);

@@ -167,6 +167,17 @@ pub enum Reason {
         /// What the link says.
         target: PathBuf,
     },
+    /// A file of the state directory in a layout that this release does not know.
+    #[error(
+        "a newer release of registry-mirror-operator wrote it (layout {version}; this release reads layout {reads}), \
+         and it is left as it is; install that release again, or let it put the node back first"
+    )]
+    Newer {
+        /// The layout of the file.
+        version: u32,
+        /// The newest layout that this release knows.
+        reads: u32,
+    },
     /// A file that this program wrote does not hold what it should.
     #[error("{what}")]
     Content {

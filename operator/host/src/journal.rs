@@ -1,7 +1,7 @@
 //! The journal of the one restart: a single small file that says, after a crash at any point, what to finish or undo.
 //!
 //! What a page holds is the restart's own affair (`restart/ledger.rs`); here it is made sure that a page is whole, that
-//! it is on disk before its effect begins, and that one that cannot be understood is set aside and not followed.
+//! it is on disk before its effect begins, and that a broken one is set aside and not followed.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 const NAME: &str = "journal.json";
-/// A journal of another layout is not followed but set aside.
+/// A journal of a newer layout is neither followed nor touched: the guard, which reads none, still acts.
 const VERSION: u32 = 1;
 
 /// The journal could not be read or written. The effect that it was to announce has not begun.
@@ -52,7 +52,7 @@ impl Journal {
     /// The page that stands in it; none where nothing is under way, and none with a warning where the file is broken.
     ///
     /// # Errors
-    /// On what the kernel says.
+    /// On what the kernel says, and where a newer release wrote the page.
     pub fn load<P: DeserializeOwned>(&self) -> Result<Loaded<P>, JournalError> {
         Ok(state::load(self.state.writer(), &self.path(), VERSION)?)
     }
@@ -92,7 +92,11 @@ mod tests {
     #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
     struct Page {
         step: String,
-        undo: serde_json::Value,
+        boot: String,
+    }
+
+    fn page_of(step: &str) -> Page {
+        Page { step: step.to_owned(), boot: "b0".to_owned() }
     }
 
     #[test]
@@ -104,7 +108,7 @@ mod tests {
         let journal = Journal::of(&state);
         assert_eq!(journal.load::<Page>().expect("load").value, None);
         for step in ["backed up", "renamed"] {
-            let page = Page { step: step.to_owned(), undo: serde_json::json!({"key": 1}) };
+            let page = page_of(step);
             journal.advance(&page).expect("advance");
             assert_eq!(journal.load::<Page>().expect("load").value, Some(page));
         }
@@ -121,5 +125,12 @@ mod tests {
 
         journal.clear().expect("clear");
         journal.clear().expect("clear twice");
+
+        let newer = r#"{"version": 2, "data": {"steps": []}}"#;
+        fs::write(&file, newer).expect("write");
+        let error = journal.load::<Page>().expect_err("newer").to_string();
+        assert!(error.contains("a newer release") && error.contains("layout 2"), "{error}");
+        journal.advance(&page_of("renamed")).expect_err("not written over");
+        assert_eq!(fs::read_to_string(&file).expect("read"), newer);
     }
 }

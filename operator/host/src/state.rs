@@ -14,7 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 use registry_mirror_core::{
-    config_toml::MigratedRegistry,
+    config_toml::{MigratedRegistry, Undo},
     digest::Digest,
     plan::{
         files::{Backup, OwnedDirectory, Ownership, Superseded},
@@ -60,8 +60,8 @@ pub struct ConfigEdit {
     pub after: Digest,
     /// The copy of its content before.
     pub backup: Option<PathBuf>,
-    /// How to take the edit back, as the planner said.
-    pub undo: serde_json::Value,
+    /// How to take the edit back, as the planner said. Where its form changes, so must the version of the file.
+    pub undo: Undo,
     /// What it took out of the file and stands in hosts.toml files since: the old registry tables.
     #[serde(default)]
     pub migrated: Vec<MigratedRegistry>,
@@ -199,6 +199,7 @@ impl StateDir {
     /// On what the kernel says.
     pub fn save_edits(&self, edits: &[ConfigEdit]) -> Result<Written, FileError> {
         if edits.is_empty() {
+            self.edits()?;
             return self.writer.remove(&self.file("edits.json"));
         }
         save(&self.writer, &self.file("edits.json"), EDITS_VERSION, &edits)

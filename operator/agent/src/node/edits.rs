@@ -3,11 +3,9 @@
 //! An edit is written down before it is made, so that no crash leaves one that nobody knows of, and struck out again
 //! when it did not come to be.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 use registry_mirror_core::{
-    config_toml::{self, MigratedRegistry, Undo, UndoOutcome},
+    config_toml::{self, Edit, MigratedRegistry, UndoOutcome},
     containerd::Version,
     digest::Digest,
     plan::{
@@ -17,7 +15,7 @@ use registry_mirror_core::{
 };
 use registry_mirror_host::{
     file_error::FileError,
-    restart::{Edited, Replacement},
+    restart::Edited,
     root::HostRoot,
     since_start,
     state::{ConfigEdit, StateDir},
@@ -31,12 +29,8 @@ pub(super) const MOST_LENIENT: Version = Version::new(1, 7, 0);
 ///
 /// # Errors
 /// On what the kernel says; the edit must not be made then.
-pub(super) fn note(
-    state: &StateDir,
-    replacement: &Replacement,
-    migrated: &[MigratedRegistry],
-) -> Result<(), FileError> {
-    let Replacement { file, before, after, undo } = replacement;
+pub(super) fn note(state: &StateDir, edit: &Edit, migrated: &[MigratedRegistry]) -> Result<(), FileError> {
+    let Edit { file, before, after, undo, changes: _ } = edit;
     let root = state.writer().root();
     since_start::note(root, file, Some(after))?;
     let file = root.resolve(file)?.unwrap_or_else(|| file.clone());
@@ -101,16 +95,13 @@ pub(super) fn forget_gone(state: &StateDir) -> Result<(), FileError> {
 /// On what the kernel says.
 pub(super) fn last(state: &StateDir) -> Result<Option<OwnEdit>, FileError> {
     let Some(ConfigEdit { config_file, undo, reverts, .. }) = recorded(state)?.pop() else { return Ok(None) };
-    let undo: Option<Undo> = serde_json::from_value(undo).ok();
-    let directory = undo.as_ref().and_then(Undo::directory).map(Path::to_owned);
-    Ok(directory.map(|directory| OwnEdit { file: config_file, directory, reverts }))
+    Ok(undo.directory().map(|directory| OwnEdit { file: config_file, directory: directory.to_owned(), reverts }))
 }
 
 /// Whether nothing of an edit stands in these bytes of its file.
 fn is_gone(bytes: Option<&[u8]>, edit: &ConfigEdit) -> bool {
     let Some(bytes) = bytes else { return true };
-    let undo: Result<Undo, _> = serde_json::from_value(edit.undo.clone());
-    undo.is_ok_and(|undo| config_toml::undo(bytes, &undo, MOST_LENIENT) == UndoOutcome::Gone)
+    config_toml::undo(bytes, &edit.undo, MOST_LENIENT) == UndoOutcome::Gone
 }
 
 pub(super) fn recorded(state: &StateDir) -> Result<Vec<ConfigEdit>, FileError> {
@@ -142,7 +133,7 @@ pub(super) fn take_back(root: &HostRoot, edit: &ConfigEdit) -> Result<TakeBack, 
 
 /// Pure. The copy of before counts only while the file is as we wrote it; otherwise our own change alone is undone.
 fn decide(current: &[u8], backup: Option<Vec<u8>>, edit: &ConfigEdit) -> TakeBack {
-    let ConfigEdit { config_file, before, after, backup: _, undo, migrated: _, made_at: _, reverts: _ } = edit;
+    let ConfigEdit { before, after, undo, .. } = edit;
     if Digest::of(current) == *after {
         match (before, backup) {
             (None, _) => return TakeBack::Remove,
@@ -150,10 +141,7 @@ fn decide(current: &[u8], backup: Option<Vec<u8>>, edit: &ConfigEdit) -> TakeBac
             (Some(_), _) => {}
         }
     }
-    let Ok(undo) = serde_json::from_value::<Undo>(undo.clone()) else {
-        return TakeBack::ByHand(unreadable(config_file));
-    };
-    match config_toml::undo(current, &undo, MOST_LENIENT) {
+    match config_toml::undo(current, undo, MOST_LENIENT) {
         UndoOutcome::Original(Some(bytes)) | UndoOutcome::TakenBack(bytes) => TakeBack::Write(bytes),
         UndoOutcome::Original(None) => TakeBack::Remove,
         UndoOutcome::Gone => TakeBack::Nothing,
@@ -161,17 +149,11 @@ fn decide(current: &[u8], backup: Option<Vec<u8>>, edit: &ConfigEdit) -> TakeBac
     }
 }
 
-fn unreadable(file: &Path) -> String {
-    format!(
-        "{} was edited by an operator of another release, whose record cannot be read: take `config_path` out by hand \
-         if nothing else needs it",
-        file.display()
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use registry_mirror_core::config_toml::{Edit, MapSource, load, patch};
+    use registry_mirror_core::config_toml::{MapSource, load, patch};
+
+    use std::path::Path;
 
     use super::*;
 
@@ -191,7 +173,7 @@ mod tests {
             before: before.map(|text| Digest::of(text.as_bytes())),
             after: Digest::of(&edit.after),
             backup: None,
-            undo: serde_json::to_value(&edit.undo).expect("serialises"),
+            undo: edit.undo.clone(),
             migrated: Vec::new(),
             made_at: Timestamp::UNIX_EPOCH,
             reverts: Vec::new(),
@@ -235,7 +217,5 @@ mod tests {
         let (_, record) = edit_of(Some(BEFORE));
         assert_eq!(outcome(BEFORE.as_bytes(), Some(BEFORE), &record), "nothing");
         assert_eq!(outcome(b"version = 3\n", Some(BEFORE), &record), "nothing");
-        let later = ConfigEdit { undo: serde_json::json!({"layout": 7}), ..record };
-        assert!(outcome(BEFORE.as_bytes(), None, &later).starts_with("by hand: "));
     }
 }

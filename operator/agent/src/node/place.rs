@@ -9,7 +9,7 @@ use registry_mirror_core::{
 use registry_mirror_host::{
     file_error::FileError,
     files::{HostWriter, WriteScope},
-    restart::{Placed, Replacement, place},
+    restart::{Placed, place},
     root::HostRoot,
     state::StateDir,
 };
@@ -47,9 +47,8 @@ pub(super) fn place_edit(state: &StateDir, plan: &ConfigPlan, daemon: Daemon) ->
 
 /// `false` where the file is another one than the plan was made for.
 fn write(state: &StateDir, edit: &Edit, migrated: &[MigratedRegistry]) -> Result<bool, FileError> {
-    let replacement = replacement(edit);
-    edits::note(state, &replacement, migrated)?;
-    match place(state, &replacement)? {
+    edits::note(state, edit, migrated)?;
+    match place(state, edit)? {
         Placed::Done(edited) => {
             edits::note_backup(state, &edited)?;
             Ok(true)
@@ -71,16 +70,4 @@ pub(super) fn writer_for(root: &HostRoot, config_file: &Path, plan: &ConfigPlan)
     };
     let scope = WriteScope::for_host(files, first);
     HostWriter::new(root.clone(), then.iter().fold(scope, |scope, root| scope.and(root)))
-}
-
-/// A planned edit as the host crate takes it.
-pub(super) fn replacement(edit: &Edit) -> Replacement {
-    let Edit { file, before, after, changes: _, undo } = edit;
-    Replacement {
-        file: file.clone(),
-        before: before.clone(),
-        after: after.clone(),
-        // Serialising a plain struct cannot fail.
-        undo: serde_json::to_value(undo).unwrap_or_default(),
-    }
 }

@@ -102,8 +102,8 @@ impl Node {
     ) -> Result<Outcome, RestartError> {
         let Some(daemon) = self.daemon.seen() else { return Ok(Outcome::Abandoned) };
         let migrated = daemon.seen.plan.migrated();
-        if let Change { config: Some(replacement), .. } = &request.change
-            && let Err(error) = self.records.state().and_then(|state| edits::note(&state, replacement, migrated))
+        if let Change { config: Some(edit), .. } = &request.change
+            && let Err(error) = self.records.state().and_then(|state| edits::note(&state, edit, migrated))
         {
             // An edit that is not written down could not be taken back later.
             return Ok(Outcome::Refused { why: error.to_string() });
@@ -273,7 +273,7 @@ fn request(daemon: &SeenDaemon, due: &Due, ready_limit: Duration) -> Option<Requ
         unit: daemon.seen.unit.clone()?,
         version: daemon.seen.version,
         main_config: daemon.seen.config_file.clone(),
-        change: Change { config: edit.map(place::replacement), drop_in, variables },
+        change: Change { config: edit.cloned(), drop_in, variables },
         certs_d: daemon.seen.plan.directory()?.to_owned(),
         plan: restart_hash(&daemon.seen.plan, proxy),
         ready_limit,

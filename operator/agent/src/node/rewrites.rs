@@ -6,15 +6,11 @@ use registry_mirror_core::{
     plan::{ConfigPlan, rewrites::Rewrite},
 };
 use registry_mirror_host::{
-    restart::{Change, Placed, Replacement, Request, Restarter, place},
+    restart::{Change, Placed, Request, Restarter, place},
     state::StateDir,
 };
 
-use super::{
-    Asking, Node, edits,
-    observe::SeenDaemon,
-    place::{replacement, writer_for},
-};
+use super::{Asking, Node, edits, observe::SeenDaemon, place::writer_for};
 
 impl Node {
     /// Puts the key back where somebody has written over it. What could not be put back is a sentence for the
@@ -65,12 +61,11 @@ impl Node {
         else {
             return Err("no systemd unit runs containerd, so that nobody can check the new file".to_owned());
         };
-        let replacement: Replacement = replacement(edit);
         let request = Request {
             unit,
             version: daemon.seen.version,
             main_config: daemon.seen.config_file.clone(),
-            change: Change { config: Some(replacement.clone()), ..Change::default() },
+            change: Change { config: Some(edit.clone()), ..Change::default() },
             certs_d: directory.to_owned(),
             plan: plan.hash(),
             ready_limit: self.ready_limit,
@@ -81,8 +76,8 @@ impl Node {
         let state = StateDir::open(&writer).map_err(sentence)?;
         let restarter = Restarter::new(&state, &self.daemon.systemd, &daemon.cri);
         restarter.try_out(&request).await.map_err(|error| error.to_string())??;
-        edits::note(&state, &replacement, plan.migrated()).map_err(sentence)?;
-        match place(&state, &replacement).map_err(sentence)? {
+        edits::note(&state, edit, plan.migrated()).map_err(sentence)?;
+        match place(&state, edit).map_err(sentence)? {
             Placed::Done(edited) => {
                 edits::note_backup(&state, &edited).map_err(sentence)?;
                 Ok(true)

@@ -126,7 +126,9 @@ pub enum UndoError {
 }
 
 impl Undo {
-    pub(crate) fn nothing(file: &Path, bytes: &[u8]) -> Self {
+    /// Of an edit that leaves nothing to take back.
+    #[must_use]
+    pub fn nothing(file: &Path, bytes: &[u8]) -> Self {
         Self {
             file: file.to_owned(),
             created: false,

@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use registry_mirror_core::config_toml::Edit;
 use tokio::{
     select,
     time::{Instant, sleep},
 };
 
 use super::{
-    Approval, Change, DropIn, Outcome, Progress, Replacement, Request, RestartError, Restarter,
+    Approval, Change, DropIn, Outcome, Progress, Request, RestartError, Restarter,
     ledger::{FileRecord, Record},
     place::remove_empty_parent,
     restart_limit,
@@ -62,7 +63,7 @@ impl Restarter<'_> {
     fn changes(&self, change: &Change) -> Result<Vec<FileChange>, RestartError> {
         let root = self.writer.root();
         let mut changes = Vec::new();
-        if let Some(Replacement { file, before, after, undo: _ }) = &change.config {
+        if let Some(Edit { file, before, after, .. }) = &change.config {
             let file = root.resolve(file)?.unwrap_or_else(|| file.clone());
             changes.push(FileChange { file, is_drop_in: false, before: before.clone(), after: Some(after.clone()) });
         }

@@ -51,8 +51,6 @@ pub(super) struct Record {
     pub certs_d: PathBuf,
     /// Variables that the daemon must have afterwards.
     pub variables: Vec<(String, String)>,
-    /// How to take the edit of the configuration back.
-    pub undo: serde_json::Value,
 }
 
 /// Of a journal that an earlier release began.
@@ -111,14 +109,7 @@ impl Record {
     /// What the caller notes once the edit is in force.
     pub(super) fn edited(&self) -> Option<Edited> {
         let config = self.files.iter().find(|file| !file.is_drop_in)?;
-        let FileRecord { file, before, after, backup, .. } = config;
-        Some(Edited {
-            file: file.clone(),
-            before: before.clone(),
-            after: after.clone()?,
-            backup: backup.clone(),
-            undo: self.undo.clone(),
-        })
+        Some(Edited { file: config.file.clone(), backup: config.backup.clone() })
     }
 
     pub(super) fn subject(&self) -> Subject {
@@ -171,7 +162,6 @@ impl Restarter<'_> {
             files,
             certs_d: certs_d.clone(),
             variables: change.variables.clone(),
-            undo: change.config.as_ref().map_or(serde_json::Value::Null, |config| config.undo.clone()),
         };
         self.advance(&record, Progress::Prepared)?;
         Ok(record)
@@ -222,7 +212,6 @@ impl Restarter<'_> {
             files,
             certs_d: PathBuf::new(),
             variables: Vec::new(),
-            undo: serde_json::Value::Null,
         })
     }
 

@@ -28,8 +28,8 @@ pub use place::{Placed, place, place_drop_in};
 pub use recover::recover;
 
 use registry_mirror_core::{
+    config_toml::Edit,
     containerd::Version,
-    digest::Digest,
     observed::Unit,
     plan::{PlanHash, since_start::KnownContents},
 };
@@ -96,7 +96,7 @@ pub struct Request {
 #[derive(Debug, Clone, Default)]
 pub struct Change {
     /// A file of containerd's configuration.
-    pub config: Option<Replacement>,
+    pub config: Option<Edit>,
     /// The drop-in of its unit.
     pub drop_in: Option<DropIn>,
     /// Variables that the daemon must have afterwards.
@@ -112,19 +112,6 @@ pub struct DropIn {
     pub before: Option<Vec<u8>>,
     /// What shall stand there; `None` if nothing shall.
     pub after: Option<Vec<u8>>,
-}
-
-/// One file replaced by another.
-#[derive(Debug, Clone)]
-pub struct Replacement {
-    /// The main configuration file or one that it imports.
-    pub file: PathBuf,
-    /// What stood there when the plan was made; `None` if nothing did.
-    pub before: Option<Vec<u8>>,
-    /// What shall stand there.
-    pub after: Vec<u8>,
-    /// How to take our own edit back later, for the journal.
-    pub undo: serde_json::Value,
 }
 
 /// How a restart ended.
@@ -178,19 +165,13 @@ pub enum Outcome {
     Abandoned,
 }
 
-/// An edit that is in force.
+/// An edit that is in force; how it is taken back was written down before it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edited {
     /// The file, symlinks followed.
     pub file: PathBuf,
-    /// Its old content; `None` if there was no file.
-    pub before: Option<Digest>,
-    /// Its new content.
-    pub after: Digest,
     /// The old content in the state directory; `None` if there was no file.
     pub backup: Option<PathBuf>,
-    /// How to take the edit back.
-    pub undo: serde_json::Value,
 }
 
 /// The restart could not go on, or its end could not be written down. The journal stands: the next

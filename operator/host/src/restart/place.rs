@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use registry_mirror_core::digest::Digest;
+use registry_mirror_core::{config_toml::Edit, digest::Digest};
 
-use super::{DropIn, Edited, Replacement, RestartError};
+use super::{DropIn, Edited, RestartError};
 use crate::{
     files::{Attributes, HostWriter, Owner},
     root::FileError,
@@ -29,8 +29,7 @@ pub enum Placed {
 ///
 /// # Errors
 /// A file cannot be read or written; the old one is whole then.
-pub fn place(state: &StateDir, replacement: &Replacement) -> Result<Placed, FileError> {
-    let Replacement { file, before, after, undo } = replacement;
+pub fn place(state: &StateDir, Edit { file, before, after, .. }: &Edit) -> Result<Placed, FileError> {
     let writer = state.writer();
     let root = writer.root();
     let file = root.resolve(file)?.unwrap_or_else(|| file.clone());
@@ -42,8 +41,7 @@ pub fn place(state: &StateDir, replacement: &Replacement) -> Result<Placed, File
         writer.create_dir(directory, 0o755)?;
     }
     writer.write(&file, after, attributes_of(writer, &file)?)?;
-    let before = before.as_deref().map(Digest::of);
-    Ok(Placed::Done(Edited { file, before, after: Digest::of(after), backup, undo: undo.clone() }))
+    Ok(Placed::Done(Edited { file, backup }))
 }
 
 /// Writes or removes a drop-in that the running daemon needs no restart for, and lets systemd read it. `false` where the

@@ -1,7 +1,9 @@
 //! A new configuration file for a daemon that need not restart for it: it reads the directory already, and somebody
 //! else took the setting out of the file.
 
-use super::{Change, Replacement, Request, RestartError, Restarter, candidate_beside};
+use registry_mirror_core::config_toml::Edit;
+
+use super::{Change, Request, RestartError, Restarter, candidate_beside};
 
 impl Restarter<'_> {
     /// Lets the host's containerd read a change as it does before a restart, and leaves everything as it is; `Err` in
@@ -10,7 +12,7 @@ impl Restarter<'_> {
     /// # Errors
     /// A file beside the configuration cannot be written or removed.
     pub async fn try_out(&self, request: &Request) -> Result<Result<(), String>, RestartError> {
-        let Change { config: Some(Replacement { file, after, .. }), .. } = &request.change else { return Ok(Ok(())) };
+        let Change { config: Some(Edit { file, after, .. }), .. } = &request.change else { return Ok(Ok(())) };
         // The file that a link names is replaced, not the link.
         let file = self.writer.root().resolve(file)?.unwrap_or_else(|| file.clone());
         let candidate = candidate_beside(&file);

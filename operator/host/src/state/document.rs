@@ -1,4 +1,7 @@
 //! One JSON file of the state directory: versioned, whole or absent, and never in the way when it is broken.
+//!
+//! A release that was rolled back meets what its successor wrote. Only the successor knows what that says, and it comes
+//! back: such a file is neither read, set aside nor written over, and what needs it is refused.
 
 use std::path::{Path, PathBuf};
 
@@ -34,23 +37,24 @@ struct Version {
     version: u32,
 }
 
-/// Reads a document. A file that cannot be understood is renamed, so that it is neither lost nor in the way.
+/// Reads a document. A broken file is renamed, so that it is neither lost nor in the way.
+///
+/// # Errors
+/// On what the kernel says, and where a newer release wrote the file.
 pub(crate) fn load<T: DeserializeOwned>(
     writer: &HostWriter,
     path: &Path,
     version: u32,
 ) -> Result<Loaded<T>, FileError> {
     let Some(content) = writer.root().read(path)? else { return Ok(Loaded { value: None, warning: None }) };
-    let why = match serde_json::from_slice::<Version>(&content) {
-        Ok(found) if found.version != version => {
-            format!("has layout {} and this release reads layout {version}", found.version)
+    refuse_newer(path, Action::Read, &content, version)?;
+    let why = match serde_json::from_slice::<Envelope<T>>(&content) {
+        Ok(Envelope { version: found, data }) if found == version => {
+            return Ok(Loaded { value: Some(data), warning: None });
         }
+        Ok(Envelope { version: found, .. }) => format!("has layout {found} and this release reads layout {version}"),
         // the position alone: serde quotes what it found, which may be a credential
         Err(error) => format!("is broken at line {}, column {}", error.line(), error.column()),
-        Ok(_) => match serde_json::from_slice::<Envelope<T>>(&content) {
-            Ok(envelope) => return Ok(Loaded { value: Some(envelope.data), warning: None }),
-            Err(error) => format!("is broken at line {}, column {}", error.line(), error.column()),
-        },
     };
     let aside = aside(path, &content);
     writer.rename(path, &aside)?;
@@ -63,6 +67,9 @@ pub(crate) fn load<T: DeserializeOwned>(
 }
 
 /// Writes a document; the same content is not written again.
+///
+/// # Errors
+/// On what the kernel says, and where a newer release wrote the file that stands there.
 pub(crate) fn save<T: Serialize>(
     writer: &HostWriter,
     path: &Path,
@@ -74,7 +81,19 @@ pub(crate) fn save<T: Serialize>(
         FileError::new(path, Action::Write, Reason::Content { what })
     })?;
     content.push(b'\n');
+    if let Some(standing) = writer.root().read(path)? {
+        refuse_newer(path, Action::Write, &standing, version)?;
+    }
     writer.write(path, &content, PRIVATE)
+}
+
+fn refuse_newer(path: &Path, action: Action, content: &[u8], reads: u32) -> Result<(), FileError> {
+    match serde_json::from_slice::<Version>(content) {
+        Ok(Version { version }) if version > reads => {
+            Err(FileError::new(path, action, Reason::Newer { version, reads }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The name for a broken file; the same content goes to the same name, so that a file that breaks again and again does

@@ -134,9 +134,7 @@ fn a_broken_record_is_set_aside_and_made_up_for_by_the_backups() {
     let at = certs_d.join("docker.io/hosts.toml");
     fs::write(host.path("etc/containerd/certs.d/docker.io/hosts.toml"), "theirs").expect("write");
     let backup = host.state.back_up(&at).expect("back up");
-    for broken in
-        ["", "{", "[]", "{\"version\": 1}", "{\"version\": 99, \"data\": {}}", "{\"version\":1,\"data\":[\"s3cret\"]}"]
-    {
+    for broken in ["", "{", "[]", "{\"version\": 1}", "{\"version\": 1, \"data\":[\"s3cret\"]}"] {
         host.state.save_ownership(certs_d, &owned("hub", Some(backup.clone()))).expect("save");
         fs::write(host.state_file("ownership.json"), broken).expect("write");
         let (ownership, warnings) = host.state.ownership(certs_d).expect("load");
@@ -148,7 +146,53 @@ fn a_broken_record_is_set_aside_and_made_up_for_by_the_backups() {
     let aside = fs::read_dir(host.state_file(""))
         .expect("list")
         .filter(|entry| entry.as_ref().expect("entry").file_name().to_string_lossy().contains(".broken-"));
-    assert_eq!(aside.count(), 6);
+    assert_eq!(aside.count(), 5);
+}
+
+#[test]
+fn what_a_newer_release_wrote_is_left_as_it_is_and_what_needs_it_is_refused() {
+    let host = Host::new();
+    let newer = "{\"version\": 99, \"data\": {}}";
+    for name in ["ownership.json", "bundle.json", "edits.json", "restarts.json"] {
+        fs::write(host.state_file(name), newer).expect("write");
+    }
+    let (state, certs_d) = (&host.state, Path::new(CERTS_D));
+    let refusals = [
+        state.ownership(certs_d).map(drop),
+        state.save_ownership(certs_d, &owned("hub", None)).map(drop),
+        state.save_ownership(certs_d, &Ownership::default()).map(drop),
+        state.slice::<String>().map(drop),
+        state.save_slice(&"ours").map(drop),
+        state.edits().map(drop),
+        state.save_edits(&[]).map(drop),
+        state.restarts().map(drop),
+        state.save_restarts(&Restarts::default()).map(drop),
+    ];
+    for (index, refusal) in refusals.into_iter().enumerate() {
+        let error = refusal.expect_err(&index.to_string()).to_string();
+        assert!(error.contains("a newer release of registry-mirror-operator wrote it (layout 99"), "{error}");
+    }
+    let mut standing: Vec<_> =
+        fs::read_dir(host.state_file("")).expect("list").map(|entry| entry.expect("entry").path()).collect();
+    standing.sort();
+    assert_eq!(standing.len(), 4, "{standing:?}");
+    for file in standing {
+        assert_eq!(fs::read_to_string(&file).expect("read"), newer, "{}", file.display());
+    }
+}
+
+/// A host that is updated keeps its state: these are the bytes of layout 1.
+#[test]
+fn the_edits_of_layout_1_are_read() {
+    let host = Host::new();
+    fs::write(host.state_file("edits.json"), include_str!("tests/edits-1.json")).expect("write");
+    let edits = host.state.edits().expect("load").value.expect("read");
+    assert_eq!(edits[0].config_file, Path::new("/etc/containerd/config.toml"));
+    assert_eq!(edits[0].undo.directory(), Some(Path::new(CERTS_D)));
+    host.state.save_edits(&edits).expect("save");
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let again = fs::read_to_string(host.state_file("edits.json")).expect("read");
+    assert_eq!(json(&again), json(include_str!("tests/edits-1.json")), "nothing of it is lost");
 }
 
 #[test]

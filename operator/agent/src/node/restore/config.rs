@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use registry_mirror_core::config_toml::Undo;
 use registry_mirror_host::{
     file_error::FileError,
     files::{Attributes, HostWriter, Owner, WriteScope, Written},
@@ -118,8 +117,7 @@ impl Host {
 
 /// The directory that an edit set.
 pub(super) fn directory_of(edit: &ConfigEdit) -> Option<PathBuf> {
-    let undo: Undo = serde_json::from_value(edit.undo.clone()).ok()?;
-    undo.directory().map(Path::to_owned)
+    edit.undo.directory().map(Path::to_owned)
 }
 
 fn attributes(root: &HostRoot, file: &Path) -> Result<Attributes, FileError> {
