@@ -1,8 +1,8 @@
 //! Passes over one host without a cluster, as the agent makes them: for tests on real nodes.
 //!
-//! `node_pass [--pod-uid UID] [--stay] [--leave person|files|nobody] [--restore] [REGISTRY=URL]...`
+//! `node_pass [--pod-uid UID] [--stay] [--permission person|files|nobody] [--restore] [REGISTRY=URL]...`
 //!
-//! `--leave` says who lets containerd restart: the caller (unless it is said otherwise), nobody, so that the plan waits,
+//! `--permission` says who lets containerd restart: the caller (unless it is said otherwise), nobody, so that the plan waits,
 //! or nobody because the files shall only stand ready for its next start. Says what each pass found, a line for each fact; with `--stay` it goes on until it is killed, and looks again every
 //! second and when something changes. `--restore` puts the host back, as an uninstall does.
 
@@ -11,34 +11,35 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use kube::{Client, Config};
 use registry_mirror_agent::{
-    ClusterApproval, Leave, Metrics,
+    ClusterApproval, Metrics, RestartPermission,
     node::{Node, NodeSettings},
 };
 use registry_mirror_core::bundle::{Bundle, Entry, MirrorHost, Mode, SCHEMA};
-use registry_mirror_core::node_status::{Facts, Verdict};
+use registry_mirror_core::status::node::{Facts, Verdict};
 use registry_mirror_host::restart::READY_LIMIT;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut settings = NodeSettings { host_root: PathBuf::from("/"), pod_uid: None, ready_limit: READY_LIMIT };
-    let (mut stay, mut leave, mut mode, mut entries) = (false, Leave::Person, Mode::Enforce, Vec::new());
+    let (mut stay, mut permission, mut mode, mut entries) =
+        (false, RestartPermission::Person, Mode::Enforce, Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--pod-uid" => settings.pod_uid = arguments.next(),
             "--stay" => stay = true,
-            "--leave" => leave = leave_of(&arguments.next().context("write whose leave")?)?,
+            "--permission" => permission = permission_of(&arguments.next().context("write whose permission")?)?,
             "--restore" => mode = Mode::Restore,
             mirror => entries.push(entry(mirror)?),
         }
     }
-    let slice = Bundle { schema: SCHEMA, mode, entries, blobs: BTreeMap::new(), proxy: None };
+    let bundle = Bundle { schema: SCHEMA, mode, entries, blobs: BTreeMap::new(), proxy: None };
     let mut node = Node::open(settings)?;
     let metrics = Metrics::new();
     let mut watch = node.watch_for_drift(Duration::from_secs(1));
     let mut said = String::new();
     loop {
-        let facts = node.pass(&slice, &leave, &metrics).await;
+        let facts = node.pass(&bundle, &permission, &metrics).await;
         let text = words(&facts);
         if text != said {
             println!("{text}");
@@ -56,16 +57,16 @@ async fn main() -> Result<()> {
     }
 }
 
-fn leave_of(whom: &str) -> Result<Leave> {
+fn permission_of(whom: &str) -> Result<RestartPermission> {
     Ok(match whom {
-        "person" => Leave::Person,
-        "files" => Leave::FilesOnly,
+        "person" => RestartPermission::Person,
+        "files" => RestartPermission::FilesOnly,
         "nobody" => {
-            // Without a NodeMirror there is no leave to read, and nobody is asked.
+            // Without a NodeMirror there is none to read, and nobody is asked.
             let client = Client::try_from(Config::new("http://127.0.0.1:1".parse()?))?;
-            Leave::Cluster(Box::new(ClusterApproval::new(client, "node".to_owned(), None)))
+            RestartPermission::Cluster(Box::new(ClusterApproval::new(client, "node".to_owned(), None)))
         }
-        other => bail!("`{other}` gives no leave"),
+        other => bail!("`{other}` gives no permission"),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Leave to restart containerd, as the controller writes it into the NodeMirror.
+//! Permission to restart containerd, as the controller writes it into the NodeMirror.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use registry_mirror_host::restart::{Approval, ApprovalError};
 
 /// Whom a pass asks before it restarts containerd.
 #[derive(Debug, Clone)]
-pub enum Leave {
+pub enum RestartPermission {
     /// The controller.
     Cluster(Box<ClusterApproval>),
     /// Nobody: a person at the host asked for it.
@@ -19,7 +19,7 @@ pub enum Leave {
     FilesOnly,
 }
 
-/// The controller's leave for one node.
+/// The permission of the controller for one node.
 #[derive(Debug, Clone)]
 pub struct ClusterApproval {
     api: Api<NodeMirror>,
@@ -35,7 +35,7 @@ impl ClusterApproval {
         Self { api: Api::all(client), node, seen }
     }
 
-    /// The question for one plan, if the watch has shown leave for it that was given after `newer_than`.
+    /// The question for one plan, if the watch has shown permission for it that was given after `newer_than`.
     #[must_use]
     pub fn for_plan(&self, plan: &PlanHash, newer_than: Option<Timestamp>) -> Option<PlanApproval> {
         let given_at = given_at(self.seen.as_ref()?, plan, newer_than)?;
@@ -44,7 +44,7 @@ impl ClusterApproval {
     }
 }
 
-/// Leave for one plan on one node.
+/// Permission for one plan on one node.
 #[derive(Debug, Clone)]
 pub struct PlanApproval {
     api: Api<NodeMirror>,
@@ -55,7 +55,7 @@ pub struct PlanApproval {
     pub given_at: Timestamp,
 }
 
-/// When leave for this plan was given. Leave that is not newer was used up by an attempt that failed.
+/// When permission for this plan was given. One that is not newer was used up by an attempt that failed.
 fn given_at(mirror: &NodeMirror, wanted: &PlanHash, newer_than: Option<Timestamp>) -> Option<Timestamp> {
     let RestartApproval { plan, approved_at } = mirror.spec.restart_approval.as_ref()?;
     let unused = newer_than.is_none_or(|used| approved_at.0 > used);

@@ -12,7 +12,7 @@ mod run;
 mod second_look;
 mod serve;
 
-pub use approval::{ClusterApproval, Leave};
+pub use approval::{ClusterApproval, RestartPermission};
 pub use config::AgentConfig;
 pub use metrics::Metrics;
 pub use run::{AgentError, run};

@@ -5,14 +5,14 @@ use std::{future::Future, sync::Arc, time::Duration};
 use kube::Client;
 use registry_mirror_core::{
     bundle::Bundle,
+    node_bundle::{Heard, Wish, wish},
     node_plan::MirrorHealth,
-    slice::{Heard, Wish, wish},
 };
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
-    approval::{ClusterApproval, Leave},
+    approval::{ClusterApproval, RestartPermission},
     config::AgentConfig,
     health,
     inputs::{self, Inputs, Known, Names, WatchEnded},
@@ -41,7 +41,7 @@ const HEARING: Duration = Duration::from_secs(10);
 
 /// What the agent works from, and what is wrong with the bundle, if something is.
 struct Work {
-    slice: Option<Bundle>,
+    bundle: Option<Bundle>,
     complaint: Option<String>,
     /// The API server has answered for everything: only then something is said of the node.
     all_heard: bool,
@@ -66,13 +66,13 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
     let inputs = inputs::start(&client, &names, &mut watches);
 
     let (facts, facts_out) = watch::channel(None);
-    let (slices, slices_out) = watch::channel(None);
+    let (bundles, bundles_out) = watch::channel(None);
     let (health_out, mirrors) = watch::channel(Arc::new(MirrorHealth::under_way()));
     let mut parts = JoinSet::new();
     let reporter = reporter::run(client.clone(), node_name.clone(), facts_out, inputs.node_mirror.clone());
     parts.spawn(ends(reporter, "the reporter has ended"));
     parts.spawn(ends(serve(listen, Arc::clone(&metrics)), "the metrics' server has ended"));
-    parts.spawn(ends(health::run(node.root().clone(), slices_out, health_out), "the mirrors' probes have ended"));
+    parts.spawn(ends(health::run(node.root().clone(), bundles_out, health_out), "the mirrors' probes have ended"));
     if let Some(pod_uid) = pod_uid {
         let startup = Arc::clone(&startup);
         let answers = async move { probes::answer(&pod_uid, startup).await };
@@ -82,7 +82,7 @@ pub async fn run(config: AgentConfig, client: Client, stop: impl Future<Output =
     let mut stop = std::pin::pin!(stop);
     let mut drift = node.watch_for_drift(look_interval);
     let mut passes =
-        Passes { client, node_name, node, inputs, mirrors, slices, facts, metrics, startup, failing_since: None };
+        Passes { client, node_name, node, inputs, mirrors, bundles, facts, metrics, startup, failing_since: None };
     let heard_by = Instant::now() + HEARING;
     loop {
         let (again_in, awaits) = match passes.work(Instant::now() >= heard_by) {
@@ -132,7 +132,7 @@ struct Passes {
     node: Node,
     inputs: Inputs,
     mirrors: watch::Receiver<Arc<MirrorHealth>>,
-    slices: watch::Sender<Option<Arc<Bundle>>>,
+    bundles: watch::Sender<Option<Arc<Bundle>>>,
     facts: watch::Sender<Option<Facts>>,
     metrics: Arc<Metrics>,
     startup: Arc<Startup>,
@@ -145,32 +145,32 @@ impl Passes {
     fn work(&mut self, has_waited: bool) -> Option<Work> {
         // Before they are read: what comes between is heard in the next pass.
         let all_heard = self.inputs.are_known();
-        let bundle = self.inputs.bundle.borrow_and_update().clone();
+        let published = self.inputs.bundle.borrow_and_update().clone();
         let labels = self.inputs.labels.borrow_and_update().clone();
-        let heard = match bundle.heard() {
+        let heard = match published.heard() {
             Heard::Is(bundle) => Heard::Is(&**bundle),
             Heard::NotYet => Heard::NotYet,
             Heard::Nothing => Heard::Nothing,
         };
-        let slice = match wish(heard, labels.heard(), has_waited) {
+        let bundle = match wish(heard, labels.heard(), has_waited) {
             Wish::Wait => return None,
-            Wish::Slice(slice) => Some(slice),
+            Wish::Bundle(bundle) => Some(bundle),
             Wish::Remembered { mode } => {
                 self.node.remembered().map(|kept| Bundle { mode: mode.unwrap_or(kept.mode), ..kept })
             }
         };
-        let complaint = match bundle {
+        let complaint = match published {
             Known::Unusable(why) => Some(why),
             Known::NotYet | Known::Absent | Known::Is(_) => None,
         };
-        Some(Work { slice, complaint, all_heard })
+        Some(Work { bundle, complaint, all_heard })
     }
 
     /// One pass. Says after what time the host is to be looked at again, where it could not be.
-    async fn pass(&mut self, Work { slice, complaint, all_heard }: Work) -> Option<Duration> {
-        if let Some(slice) = &slice {
-            self.node.remember(slice);
-            self.tell_probes(slice);
+    async fn pass(&mut self, Work { bundle, complaint, all_heard }: Work) -> Option<Duration> {
+        if let Some(bundle) = &bundle {
+            self.node.remember(bundle);
+            self.tell_probes(bundle);
         }
         self.node.set_health(Arc::clone(&self.mirrors.borrow_and_update()));
         let seen = match &*self.inputs.node_mirror.borrow_and_update() {
@@ -179,10 +179,10 @@ impl Passes {
         };
         let generation = seen.as_ref().and_then(|mirror| mirror.metadata.generation);
         let approval = ClusterApproval::new(self.client.clone(), self.node_name.clone(), seen);
-        let leave = Leave::Cluster(Box::new(approval));
+        let permission = RestartPermission::Cluster(Box::new(approval));
         let started = Instant::now();
-        let found = match &slice {
-            Some(slice) => self.node.pass(slice, &leave, &self.metrics).await,
+        let found = match &bundle {
+            Some(bundle) => self.node.pass(bundle, &permission, &self.metrics).await,
             None => nothing_to_work_from(),
         };
         self.metrics.passes.inc();
@@ -201,11 +201,11 @@ impl Passes {
     }
 
     /// Tells the mirrors' probes what the node works from, where that has changed.
-    fn tell_probes(&self, slice: &Bundle) {
-        self.slices.send_if_modified(|current| {
-            let changed = current.as_deref() != Some(slice);
+    fn tell_probes(&self, bundle: &Bundle) {
+        self.bundles.send_if_modified(|current| {
+            let changed = current.as_deref() != Some(bundle);
             if changed {
-                *current = Some(Arc::new(slice.clone()));
+                *current = Some(Arc::new(bundle.clone()));
             }
             changed
         });

@@ -14,7 +14,7 @@ mod metrics;
 mod node_mirrors;
 mod presence;
 mod publish;
-mod restart;
+mod restart_scheduler;
 mod rollout;
 mod run;
 mod serve;

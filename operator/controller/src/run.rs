@@ -19,7 +19,7 @@ use crate::{
     metrics::{Metrics, PassLabels},
     node_mirrors,
     publish::Publisher,
-    restart::Restarter,
+    restart_scheduler::RestartScheduler,
     rollout::RolloutState,
     serve::{bind, serve},
     signals::{Lane, Signals},
@@ -91,7 +91,7 @@ struct Controller {
     events: Events,
     metrics: Arc<Metrics>,
     publisher: Publisher,
-    restarter: Restarter,
+    restarter: RestartScheduler,
     reporter: Reporter,
     lanes: [Schedule; 4],
 }
@@ -149,7 +149,7 @@ impl Controller {
     ) -> Self {
         Self {
             publisher: Publisher::new(&client, &config),
-            restarter: Restarter::new(&client, &config),
+            restarter: RestartScheduler::new(&client, &config),
             reporter: Reporter::new(&client),
             client,
             config,

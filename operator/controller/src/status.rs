@@ -30,7 +30,7 @@ use crate::{
     metrics::{ConditionLabels, Metrics, StateLabels},
     presence::Presence,
     publish::Outcome,
-    restart::alive_nodes,
+    restart_scheduler::alive_nodes,
     rollout::RolloutState,
 };
 

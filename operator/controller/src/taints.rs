@@ -16,8 +16,8 @@ use registry_mirror_core::{
 };
 
 use crate::{
-    caches::Caches, config::ControllerConfig, contract::field_manager, errors::PassError, restart::alive_nodes,
-    rollout::RolloutState,
+    caches::Caches, config::ControllerConfig, contract::field_manager, errors::PassError,
+    restart_scheduler::alive_nodes, rollout::RolloutState,
 };
 
 /// Takes the taint off every node that need not or cannot wait any longer. When the next deadline is.

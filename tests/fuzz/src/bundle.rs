@@ -7,8 +7,8 @@ use registry_mirror_core::{
     bundle::{Bundle, pack, unpack},
     desired::{Desired, Target, desired},
     hosts_toml::{self, Host},
+    node_bundle::node_bundle,
     select::Labels,
-    slice::slice,
 };
 
 use crate::{daemon, progress::Progress};
@@ -34,8 +34,8 @@ pub fn check(data: &[u8]) {
     let again = unpack(&pack(&bundle).expect("a bundle packs")).expect("and unpacks");
     assert_eq!(again, bundle);
     let labels: Labels = [("region".to_owned(), "north".to_owned())].into();
-    let ours = slice(&bundle, &labels);
-    assert_eq!(slice(&ours, &labels), ours);
+    let ours = node_bundle(&bundle, &labels);
+    assert_eq!(node_bundle(&ours, &labels), ours);
     let Bundle { entries, blobs, .. } = &ours;
     let target = Target { version, certs_dir: Path::new("/etc/containerd/certs.d") };
     for entry in entries {

@@ -39,17 +39,17 @@ struct Due {
     interval: Duration,
 }
 
-/// Probes the slice's mirrors until nobody listens any more.
+/// Probes the bundle's mirrors until nobody listens any more.
 pub async fn run(
     root: HostRoot,
-    mut slices: watch::Receiver<Option<Arc<Bundle>>>,
+    mut bundles: watch::Receiver<Option<Arc<Bundle>>>,
     out: watch::Sender<Arc<MirrorHealth>>,
 ) {
     let mut due: BTreeMap<Destination, Due> = BTreeMap::new();
     let mut health = MirrorHealth::under_way();
     loop {
-        let slice = slices.borrow_and_update().clone();
-        let targets = slice.as_deref().map_or_else(BTreeMap::new, |slice| wanted(slice, &health));
+        let bundle = bundles.borrow_and_update().clone();
+        let targets = bundle.as_deref().map_or_else(BTreeMap::new, |bundle| wanted(bundle, &health));
         due.retain(|way, _| targets.contains_key(way));
         health.retain(|way| targets.contains_key(way));
         let now = Instant::now();
@@ -64,7 +64,7 @@ pub async fn run(
             publish(&out, &health);
             let next = due.values().map(|due| due.at).min();
             tokio::select! {
-                changed = slices.changed() => if changed.is_err() { return },
+                changed = bundles.changed() => if changed.is_err() { return },
                 () = out.closed() => return,
                 () = at(next) => {}
             }
@@ -97,19 +97,19 @@ pub async fn run(
 }
 
 /// Every way that is to be probed, with its interval.
-fn wanted(slice: &Bundle, health: &MirrorHealth) -> BTreeMap<Destination, (Duration, Target)> {
+fn wanted(bundle: &Bundle, health: &MirrorHealth) -> BTreeMap<Destination, (Duration, Target)> {
     let mut targets = BTreeMap::new();
-    for entry in slice.entries.iter().filter(|entry| is_probed(slice, entry)) {
+    for entry in bundle.entries.iter().filter(|entry| is_probed(bundle, entry)) {
         let Some(seconds) = entry.health_interval_seconds else { continue };
         let interval = Duration::from_secs(seconds.into());
         for mirror in &entry.mirrors {
             let way = Destination::mirror(&entry.object, &mirror.url);
-            targets.insert(way, (interval, Target::mirror(mirror, &slice.blobs)));
+            targets.insert(way, (interval, Target::mirror(mirror, &bundle.blobs)));
         }
         // Every node asking the upstream twice a minute would be an attack on it; it matters only while a mirror is in
         // doubt.
         if in_doubt(entry, health)
-            && let Some(target) = Target::upstream(entry, &slice.blobs)
+            && let Some(target) = Target::upstream(entry, &bundle.blobs)
         {
             targets.insert(Destination::upstream(&entry.object), (interval, target));
         }

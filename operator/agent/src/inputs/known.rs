@@ -1,6 +1,6 @@
 //! What is known of one input.
 
-use registry_mirror_core::slice::Heard;
+use registry_mirror_core::node_bundle::Heard;
 
 /// What is known of one object.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use registry_mirror_core::node_status::{DRIFT_KEPT, DriftFacts};
+use registry_mirror_core::status::node::{DRIFT_KEPT, DriftFacts};
 
 #[derive(Debug, Default)]
 pub(super) struct DriftLog {

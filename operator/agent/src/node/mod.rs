@@ -12,10 +12,10 @@ mod place;
 mod proofs;
 mod proxy;
 mod records;
+mod recover;
 mod restart;
 mod restore;
 mod rewrites;
-mod settle;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -66,7 +66,7 @@ pub struct Node {
     daemon: Daemon,
     records: Records,
     /// Restarts that were begun and are not settled.
-    unsettled: bool,
+    unrecovered: bool,
     /// The mirrors as this node sees them; nothing is known of them on the command line.
     health: Arc<MirrorHealth>,
     drift: DriftLog,
@@ -91,7 +91,7 @@ impl Node {
             records: Records::new(root.clone()),
             root,
             ready_limit,
-            unsettled: true,
+            unrecovered: true,
             health: Arc::default(),
             drift: DriftLog::default(),
             share: None,

@@ -7,7 +7,6 @@ use registry_mirror_core::{
     config_toml::{ConfigError, LoadedConfig, MigratedRegistry},
     containerd::Version,
     node_plan::{ContainerdObservation, Observation},
-    node_status::ContainerdFacts,
     observed::{Detected, Observed, Supervisor, Writable},
     plan::shared::Role,
     plan::{
@@ -20,13 +19,14 @@ use registry_mirror_core::{
         shared::DIRECTORY,
         since_start::{ChangedSinceStart, KnownContents, unread},
     },
+    status::node::ContainerdFacts,
 };
 use registry_mirror_host::{
     certs_d,
     cri::Cri,
     file_error::FileError,
     files::{HostWriter, WriteScope},
-    observe::{self, Live, ObserveError, claims::claims},
+    observe::{self, Live, ObserveError, managed_elsewhere::managed_elsewhere},
     root::HostRoot,
     shared::records_of,
     since_start,
@@ -213,7 +213,7 @@ pub fn observe_node(
         directories.push(Root { path, listing, ownership });
     }
     let managed_elsewhere =
-        directories.first().map(|first| claims(root, &first.path, &first.listing)).unwrap_or_default();
+        directories.first().map(|first| managed_elsewhere(root, &first.path, &first.listing)).unwrap_or_default();
     Ok(Observation {
         migrated_before: migrated_before(root)?,
         containerd,

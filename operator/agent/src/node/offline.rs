@@ -7,8 +7,8 @@ use registry_mirror_core::{
     bundle::Bundle,
     containerd::Version,
     node_plan::{Asked, MirrorHealth, RestartBy, plan_node},
-    node_status::{Facts, NodeFailure, Verdict},
     plan::shared::Role,
+    status::node::{Facts, NodeFailure, Verdict},
 };
 use registry_mirror_host::{
     files::HostWriter,
@@ -83,7 +83,7 @@ impl Offline {
         let writer = writer_for(&self.root, &containerd.config_file, &containerd.plan);
         let state = StateDir::open(&writer).map_err(|error| failed(error.to_string()))?;
         let _lock = HostLock::acquire(&state, "node apply").map_err(|error| failed(error.to_string()))?;
-        self.refuse_unsettled(&writer).map_err(failed)?;
+        self.refuse_unrecovered(&writer).map_err(failed)?;
         let HostPlan { plan, .. } = planned(facts)?;
         write_files(&state, &plan).map_err(|error| failed(error.to_string()))?;
         facts.conflicts = plan.conflicts();
@@ -98,7 +98,7 @@ impl Offline {
     }
 
     /// A guard that is armed would put the old configuration back at the next boot.
-    fn refuse_unsettled(&self, writer: &HostWriter) -> Result<(), String> {
+    fn refuse_unrecovered(&self, writer: &HostWriter) -> Result<(), String> {
         let systemd = Systemd::new(self.root.path());
         match Guard::new(writer, &systemd, Path::new(STATE_DIR)).arming() {
             Ok(Arming::Disarmed) => Ok(()),

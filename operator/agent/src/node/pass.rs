@@ -6,8 +6,8 @@ use registry_mirror_core::{
     bundle::{Bundle, Mode},
     digest::Digest,
     node_plan::{Asked, ContainerdObservation, NodePlan, RestartBy, not_applied, plan_node},
-    node_status::{Facts, NodeFailure, Verdict},
     plan::{ProxyPlan, shared::Role},
+    status::node::{Facts, NodeFailure, Verdict},
 };
 use registry_mirror_host::{
     certs_d::{self, ApplyError},
@@ -24,7 +24,7 @@ use super::{
     proxy::Kept,
     restart::Due,
 };
-use crate::{approval::Leave, metrics::Metrics};
+use crate::{approval::RestartPermission, metrics::Metrics};
 
 /// What a host needs, and the daemon that it was seen with.
 #[derive(Debug)]
@@ -46,12 +46,12 @@ struct Prepared {
 
 impl Node {
     /// One pass with this bundle. It never fails as a whole: what went wrong is part of the facts.
-    pub async fn pass(&mut self, bundle: &Bundle, leave: &Leave, metrics: &Metrics) -> Facts {
+    pub async fn pass(&mut self, bundle: &Bundle, permission: &RestartPermission, metrics: &Metrics) -> Facts {
         self.next_pass = None;
         let mut facts = Facts { bundle: Some(hash(bundle)), ..Facts::nothing_known("Not asked yet.") };
         match bundle.mode {
             Mode::DryRun => self.dry_run(bundle, &mut facts).await,
-            Mode::Enforce => self.enforce(bundle, leave, metrics, &mut facts).await,
+            Mode::Enforce => self.enforce(bundle, permission, metrics, &mut facts).await,
             Mode::Restore => self.restore_pass(metrics, &mut facts).await,
         }
         facts
@@ -100,7 +100,7 @@ impl Node {
         }
     }
 
-    async fn enforce(&mut self, bundle: &Bundle, leave: &Leave, metrics: &Metrics, facts: &mut Facts) {
+    async fn enforce(&mut self, bundle: &Bundle, permission: &RestartPermission, metrics: &Metrics, facts: &mut Facts) {
         let _lock = match self.records.lock().await {
             Ok(lock) => lock,
             Err(error) => {
@@ -108,12 +108,12 @@ impl Node {
                 return;
             }
         };
-        if self.unsettled
-            && let Err(why) = self.settle(metrics).await
+        if self.unrecovered
+            && let Err(why) = self.recover(metrics).await
         {
             // Whoever does not get as far as the files lets another node write them, where there is one.
             self.share = None;
-            facts.verdict = Verdict::failed(self.not_settled(), why);
+            facts.verdict = Verdict::failed(self.not_recovered(), why);
             return;
         }
         // What a dry run has seen holds no proof.
@@ -126,7 +126,7 @@ impl Node {
             return;
         }
         let rewritten = self.mend(bundle).await;
-        facts.verdict = self.work(bundle, leave, metrics, facts).await;
+        facts.verdict = self.work(bundle, permission, metrics, facts).await;
         facts.conflicts.extend(rewritten);
         facts.drift = self.drift.recent();
         let restarts = self.records.restarts();
@@ -134,8 +134,14 @@ impl Node {
     }
 
     /// With the daemon seen: the plan, its files, then the one restart where it is due.
-    async fn work(&mut self, bundle: &Bundle, leave: &Leave, metrics: &Metrics, facts: &mut Facts) -> Verdict {
-        let asked = asked(bundle, leave);
+    async fn work(
+        &mut self,
+        bundle: &Bundle,
+        permission: &RestartPermission,
+        metrics: &Metrics,
+        facts: &mut Facts,
+    ) -> Verdict {
+        let asked = asked(bundle, permission);
         let Some(containerd) = self.daemon.seen().map(|daemon| daemon.seen.clone()) else {
             return self.unobserved("containerd was not looked at");
         };
@@ -162,7 +168,7 @@ impl Node {
         let mut verdict = Verdict::Ready;
         if plan.restart.any() {
             let due = Due { config: plan.restart.config, proxy: plan.proxy.clone() };
-            verdict = self.restart_if_allowed(&prepared.writer, &due, leave, metrics).await;
+            verdict = self.restart_if_allowed(&prepared.writer, &due, permission, metrics).await;
             // The node has changed under the facts: they speak of what is now.
             if verdict == Verdict::Ready
                 && let Ok(now) = self.observe(Asking::Allowed).await.map(|daemon| daemon.seen.clone())
@@ -233,12 +239,12 @@ impl Node {
     }
 }
 
-/// What is asked of the node with this leave. A person at the host asks for mirrors; the proxy is the cluster's.
-fn asked<'a>(bundle: &'a Bundle, leave: &Leave) -> Asked<'a> {
-    let (proxy, restart) = match leave {
-        Leave::Cluster(_) => (Some(bundle), RestartBy::Operator),
-        Leave::Person => (None, RestartBy::Operator),
-        Leave::FilesOnly => (None, RestartBy::Others),
+/// What is asked of the node with this permission. A person at the host asks for mirrors; the proxy is the cluster's.
+fn asked<'a>(bundle: &'a Bundle, permission: &RestartPermission) -> Asked<'a> {
+    let (proxy, restart) = match permission {
+        RestartPermission::Cluster(_) => (Some(bundle), RestartBy::Operator),
+        RestartPermission::Person => (None, RestartBy::Operator),
+        RestartPermission::FilesOnly => (None, RestartBy::Others),
     };
     Asked { bundle: Some(bundle), proxy, restart }
 }

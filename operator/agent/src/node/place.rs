@@ -15,7 +15,7 @@ use registry_mirror_host::{
 };
 
 use super::edits;
-use registry_mirror_core::node_status::{NodeFailure, Verdict};
+use registry_mirror_core::status::node::{NodeFailure, Verdict};
 
 /// Whether a daemon runs that has not read what was put in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -67,7 +67,7 @@ impl Records {
     /// The bundle that was last in force, from memory or from the host's disk.
     pub fn remembered(&mut self) -> Option<Bundle> {
         if self.bundle.is_none() && matches!(self.root.stat(Path::new(STATE_DIR)), Ok(Some(_))) {
-            match self.state().and_then(|state| state.slice::<Bundle>()) {
+            match self.state().and_then(|state| state.bundle::<Bundle>()) {
                 Ok(loaded) => {
                     if let Some(warning) = loaded.warning {
                         tracing::warn!("{warning}");
@@ -97,7 +97,7 @@ impl Records {
         if self.bundle.as_ref() == Some(&kept) {
             return;
         }
-        match self.state().and_then(|state| state.save_slice(&kept)) {
+        match self.state().and_then(|state| state.save_bundle(&kept)) {
             Ok(_) => self.bundle = Some(kept),
             Err(error) => tracing::warn!("the state could not be kept for a time without the API server: {error}"),
         }
@@ -121,7 +121,7 @@ mod tests {
         Records::new(HostRoot::open(host).expect("a host"))
     }
 
-    fn slice(mode: Mode) -> Bundle {
+    fn bundle(mode: Mode) -> Bundle {
         Bundle { schema: SCHEMA, mode, entries: Vec::new(), blobs: BTreeMap::new(), proxy: None }
     }
 
@@ -129,11 +129,11 @@ mod tests {
     fn a_dry_run_writes_nothing_where_nothing_was_in_force_and_is_remembered_where_something_was() {
         let host = tempfile::tempdir().expect("a directory");
         let remembered = || records(host.path()).remembered().map(|kept| kept.mode);
-        records(host.path()).remember(&slice(Mode::DryRun));
+        records(host.path()).remember(&bundle(Mode::DryRun));
         assert_eq!(std::fs::read_dir(host.path()).expect("a list").count(), 0);
 
         for mode in [Mode::Enforce, Mode::DryRun, Mode::Enforce] {
-            records(host.path()).remember(&slice(mode));
+            records(host.path()).remember(&bundle(mode));
             assert_eq!(remembered(), Some(mode), "by an agent that starts");
         }
     }

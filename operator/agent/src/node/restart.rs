@@ -19,8 +19,8 @@ use registry_mirror_host::{
 };
 
 use super::{Node, edits, observe::SeenDaemon, place};
-use crate::{approval::Leave, metrics::Metrics};
-use registry_mirror_core::node_status::{Effective, Facts, NodeFailure, ProxyFacts, Verdict};
+use crate::{approval::RestartPermission, metrics::Metrics};
+use registry_mirror_core::status::node::{Effective, Facts, NodeFailure, ProxyFacts, Verdict};
 
 /// What a restart is to bring into force.
 pub(super) struct Due {
@@ -31,12 +31,12 @@ pub(super) struct Due {
 }
 
 impl Node {
-    /// Restarts containerd if there is leave.
+    /// Restarts containerd if there is permission.
     pub(super) async fn restart_if_allowed(
         &mut self,
         writer: &HostWriter,
         due: &Due,
-        leave: &Leave,
+        permission: &RestartPermission,
         metrics: &Metrics,
     ) -> Verdict {
         let Some(request) = self.daemon.seen().and_then(|daemon| request(daemon, due, self.ready_limit)) else {
@@ -48,13 +48,13 @@ impl Node {
             .restarts()
             .failed
             .filter(|failed| failed.plan.is_none() || failed.plan.as_deref() == Some(request.plan.as_str()));
-        let (outcome, leave_given_at) = match leave {
-            Leave::FilesOnly => return self.place_files_only(writer),
-            Leave::Person => {
+        let (outcome, permission_given_at) = match permission {
+            RestartPermission::FilesOnly => return self.place_files_only(writer),
+            RestartPermission::Person => {
                 (self.run_restart(writer, &request, due, &AlwaysApproved, metrics).await, Timestamp::now())
             }
-            Leave::Cluster(cluster) => {
-                let used = failed.as_ref().map(|failed| failed.leave_given_at);
+            RestartPermission::Cluster(cluster) => {
+                let used = failed.as_ref().map(|failed| failed.permission_given_at);
                 let Some(approval) = cluster.for_plan(&request.plan, used) else {
                     return match failed {
                         Some(failed) => Verdict::failed(failure_by(failed.by), failed.why),
@@ -68,15 +68,15 @@ impl Node {
         self.daemon.forget();
         let plan = Some(&request.plan);
         match outcome {
-            Ok(outcome) => self.conclude(&outcome, plan, leave_given_at, metrics),
+            Ok(outcome) => self.conclude(&outcome, plan, permission_given_at, metrics),
             Err(error) if journal::may_stand(&self.root) => {
-                self.unsettled = true;
+                self.unrecovered = true;
                 Verdict::failed(NodeFailure::Restart, error.to_string())
             }
             // Each effect stands in the journal before it begins, so without one there was none.
             Err(error) => {
                 let outcome = Outcome::Refused { why: error.to_string() };
-                self.conclude(&outcome, plan, leave_given_at, metrics)
+                self.conclude(&outcome, plan, permission_given_at, metrics)
             }
         }
     }
@@ -129,10 +129,10 @@ impl Node {
         &self,
         outcome: &Outcome,
         plan: Option<&PlanHash>,
-        leave_given_at: Timestamp,
+        permission_given_at: Timestamp,
         metrics: &Metrics,
     ) -> Verdict {
-        self.record(outcome, plan, leave_given_at, metrics);
+        self.record(outcome, plan, permission_given_at, metrics);
         match outcome {
             Outcome::Restarted { took, .. } => {
                 let took_ms = took.map_or(0, |took| took.as_millis());
@@ -157,7 +157,7 @@ impl Node {
         &self,
         outcome: &Outcome,
         plan: Option<&PlanHash>,
-        leave_given_at: Timestamp,
+        permission_given_at: Timestamp,
         metrics: &Metrics,
     ) {
         if !matches!(outcome, Outcome::Restarted { .. })
@@ -172,7 +172,7 @@ impl Node {
             _ => None,
         });
         let fail = |by, why: String| {
-            Some(FailedPlan { plan: plan.map(|plan| plan.as_str().to_owned()), by, why, leave_given_at })
+            Some(FailedPlan { plan: plan.map(|plan| plan.as_str().to_owned()), by, why, permission_given_at })
         };
         match outcome {
             Outcome::Restarted { edited, .. } => {

@@ -15,7 +15,7 @@ use super::{Asking, Node, edits, observe::SeenDaemon, place::writer_for};
 impl Node {
     /// Puts the key back where somebody has written over it. What could not be put back is a sentence for the
     /// condition `Conflicts`. The caller holds the lock.
-    pub(super) async fn mend(&mut self, slice: &Bundle) -> Option<String> {
+    pub(super) async fn mend(&mut self, bundle: &Bundle) -> Option<String> {
         let daemon = self.daemon.seen()?;
         let directory = match &daemon.seen.rewrite {
             Rewrite::PutBack { directory } => directory.clone(),
@@ -23,7 +23,7 @@ impl Node {
             Rewrite::None | Rewrite::NextStart { .. } => return None,
         };
         // Where nothing is mirrored, nobody needs the key.
-        if slice.entries.is_empty() {
+        if bundle.entries.is_empty() {
             return None;
         }
         let plan = daemon.seen.as_written.as_ref()?;
@@ -75,7 +75,7 @@ impl Node {
         let sentence = |error: registry_mirror_host::file_error::FileError| error.to_string();
         let state = StateDir::open(&writer).map_err(sentence)?;
         let restarter = Restarter::new(&state, &self.daemon.systemd, &daemon.cri);
-        restarter.try_out(&request).await.map_err(|error| error.to_string())??;
+        restarter.validate(&request).await.map_err(|error| error.to_string())??;
         edits::note(&state, edit, plan.migrated()).map_err(sentence)?;
         match place(&state, edit).map_err(sentence)? {
             Placed::Done(edited) => {

@@ -74,7 +74,7 @@ fn a_rewritten_configuration_is_mended_without_a_restart_and_then_left_alone() -
     Ok(())
 }
 
-/// A plan that waits for leave asks containerd for a proof every half minute, however often the host is looked at, and
+/// A plan that waits for permission asks containerd for a proof every half minute, however often the host is looked at, and
 /// its own files wake nobody.
 #[test]
 #[ignore = "boots nodes"]
@@ -84,9 +84,9 @@ fn a_plan_that_waits_does_not_pull_without_end() -> Result<()> {
     for (name, release) in releases {
         let node = bed.node(name)?;
         // The key stands in the file and the daemon has not read it: this alone can be told by a pull only.
-        pass_with(node, &format!("--leave files {WISH}"))?;
+        pass_with(node, &format!("--permission files {WISH}"))?;
         let before = proof_pulls(node)?;
-        let stay = Stay::begin(node, &format!("--leave nobody {WISH}"))?;
+        let stay = Stay::begin(node, &format!("--permission nobody {WISH}"))?;
         let until_said = |what: &str| {
             wait::until(&format!("{release}: {what}"), Duration::from_secs(20), || {
                 Ok(stay.said()?.contains(what).then_some(()))
@@ -208,7 +208,7 @@ fn a_full_state_directory_refuses_and_touches_nothing() -> Result<()> {
     let state = "/var/lib/registry-mirror-operator";
     node.sh(&format!("mkdir -p {state} && mount -t tmpfs -o size=64k,mode=700 none {state}"))?;
     // The files are in place before the disk is full: what is left is the restart.
-    let said = pass_with(node, &format!("--leave nobody {WISH}"))?;
+    let said = pass_with(node, &format!("--permission nobody {WISH}"))?;
     ensure!(said.contains("verdict RestartPending"), "{said}");
     node.sh(&format!("cat /dev/zero >{state}/filler 2>/dev/null || true"))?;
     let before = config(node)?;

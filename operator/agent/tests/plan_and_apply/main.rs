@@ -17,8 +17,8 @@ use registry_mirror_core::{
     compile::{CompileOptions, References, compile},
     containerd::Version,
     node_plan::NodePlan,
-    node_status::{RegistryFacts, Verdict},
     plan::files::StepKind,
+    status::node::{RegistryFacts, Verdict},
 };
 
 use fixtures::{Fixture, fixtures};

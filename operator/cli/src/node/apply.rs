@@ -8,15 +8,15 @@ use std::{
 
 use anyhow::bail;
 use clap::Args;
-use registry_mirror_agent::{Leave, Metrics};
+use registry_mirror_agent::{Metrics, RestartPermission};
 use registry_mirror_core::node_plan::{NodePlan, RestartBy};
-use registry_mirror_core::node_status::{Effective, Facts, Verdict};
+use registry_mirror_core::status::node::{Effective, Facts, Verdict};
 use registry_mirror_core::{bundle::Bundle, plan::files::NewlyRead, registry::RegistryName};
 use serde::Serialize;
 
 use super::{
     host::{Host, HostArgs},
-    plan::slice_of,
+    plan::node_bundle_of,
 };
 use crate::{
     exit::Exit,
@@ -94,29 +94,29 @@ impl Outcome {
 /// A sentence, where it could not be done; what was done until then is printed.
 pub async fn run(args: ApplyArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
     let ApplyArgs { host, objects, no_restart, output } = args;
-    let slice = slice_of(&objects)?;
+    let bundle = node_bundle_of(&objects)?;
     let mut host = host.open().await?;
     let restart_by = if no_restart { RestartBy::Others } else { RestartBy::Operator };
-    let before = host.plan(Some(&slice), restart_by).await?.plan;
+    let before = host.plan(Some(&bundle), restart_by).await?.plan;
     let mut notes = turned_on(&before);
     notes.iter().for_each(|sentence| note(sentence));
     let metrics = Metrics::new();
     let facts = match &mut host {
-        Host::Offline(offline) => offline.apply(&slice),
+        Host::Offline(offline) => offline.apply(&bundle),
         Host::Live(node) => {
-            let leave = if no_restart { Leave::FilesOnly } else { Leave::Person };
-            let mut facts = node.pass(&slice, &leave, &metrics).await;
+            let permission = if no_restart { RestartPermission::FilesOnly } else { RestartPermission::Person };
+            let mut facts = node.pass(&bundle, &permission, &metrics).await;
             for _ in 1..ATTEMPTS {
                 if no_restart || facts.verdict != Verdict::RestartPending {
                     break;
                 }
-                facts = node.pass(&slice, &leave, &metrics).await;
+                facts = node.pass(&bundle, &permission, &metrics).await;
             }
             facts
         }
     };
     let restarted = metrics.restarts.get() > 0;
-    let applied = Applied { restarted: restarted && facts.verdict.is_ready(), ..done(&slice, &before, &facts) };
+    let applied = Applied { restarted: restarted && facts.verdict.is_ready(), ..done(&bundle, &before, &facts) };
     let told = notes.len();
     notes.extend(remarks(&facts, no_restart));
     let applied = Applied { notes, errors: errors(&facts, no_restart), ..applied };
@@ -128,14 +128,14 @@ pub async fn run(args: ApplyArgs, out: &mut impl Write) -> anyhow::Result<Exit> 
     bail!("{}", applied.errors.join("\n"))
 }
 
-fn done(slice: &Bundle, before: &NodePlan, facts: &Facts) -> Applied {
+fn done(bundle: &Bundle, before: &NodePlan, facts: &Facts) -> Applied {
     let mut applied = Applied::default();
     let steps = before.steps();
     let changed: BTreeSet<&str> = steps.iter().map(|step| step.directory.as_str()).collect();
     if is_in_place(&facts.verdict) {
         applied.registry_mirrors.extend(facts.registries.iter().map(|registry| {
             let directory = registry.registry.parse::<RegistryName>().map(|name| name.directory()).unwrap_or_default();
-            let suspended = slice.entries.iter().any(|entry| entry.object == registry.object && entry.suspend);
+            let suspended = bundle.entries.iter().any(|entry| entry.object == registry.object && entry.suspend);
             let outcome = match (&registry.error, suspended, changed.contains(directory.as_str())) {
                 (Some(_), ..) => Outcome::Failed,
                 (None, true, _) => Outcome::Suspended,
@@ -144,11 +144,11 @@ fn done(slice: &Bundle, before: &NodePlan, facts: &Facts) -> Applied {
             };
             Object { name: registry.object.clone(), registry: registry.registry.clone(), outcome }
         }));
-        let wanted: BTreeSet<String> = slice.entries.iter().map(|entry| entry.registry.directory()).collect();
+        let wanted: BTreeSet<String> = bundle.entries.iter().map(|entry| entry.registry.directory()).collect();
         let unwanted = steps.iter().filter(|step| !wanted.contains(&step.directory));
         let unwanted: BTreeSet<&Path> = unwanted.filter_map(|step| step.path.parent()).collect();
         applied.pruned.extend(unwanted.into_iter().map(Path::to_owned));
-        let edit = before.config.edit().filter(|_| !slice.entries.is_empty());
+        let edit = before.config.edit().filter(|_| !bundle.entries.is_empty());
         applied.config_file = edit.map(|edit| edit.file.clone());
     }
     if facts.effective == Effective::Yes {

@@ -10,9 +10,9 @@ use clap::Args;
 use registry_mirror_agent::node::HostPlan;
 use registry_mirror_core::{
     bundle::Bundle,
+    node_bundle::node_bundle,
     node_plan::{NodePlan, RestartBy},
     plan::{ProxyPlan, files::NewlyRead, proxy::DropInChange},
-    slice::slice,
 };
 use registry_mirror_crds::PlanChange;
 use serde::Serialize;
@@ -118,7 +118,7 @@ pub async fn run(args: PlanArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
         true if output == Format::Table && which.is_here() && is_root() => Secrets::Shown,
         true => bail!("--show-secrets is for root on the host itself, with the output `table`"),
     };
-    let mine = if objects.files.is_empty() { None } else { Some(slice_of(&objects)?) };
+    let mine = if objects.files.is_empty() { None } else { Some(node_bundle_of(&objects)?) };
     let mut host = which.open().await?;
     let host = host.plan(mine.as_ref(), RestartBy::Operator).await?;
     output.write(&as_data(&host), out, |out| table(&host, secrets, out))?;
@@ -126,11 +126,11 @@ pub async fn run(args: PlanArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
 }
 
 /// The objects that are for a node with these labels; the others are named on stderr.
-pub fn slice_of(objects: &ObjectArgs) -> anyhow::Result<Bundle> {
+pub fn node_bundle_of(objects: &ObjectArgs) -> anyhow::Result<Bundle> {
     let bundle = objects.bundle()?;
     let labels = objects.labels();
     note_passed_over(&bundle, &labels);
-    Ok(slice(&bundle, &labels))
+    Ok(node_bundle(&bundle, &labels))
 }
 
 fn is_root() -> bool {

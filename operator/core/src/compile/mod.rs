@@ -13,10 +13,10 @@ mod files;
 mod headers;
 mod keypair;
 mod mirror;
-mod own;
 mod pem;
 mod references;
 mod selector;
+mod self_lockout;
 mod tls;
 mod upstream;
 mod url;
@@ -29,8 +29,8 @@ use registry_mirror_crds::RegistryMirror;
 
 pub use conflict::Conflict;
 pub use files::{authority_file, client_files};
-pub use own::registry_of_image;
 pub use references::{RefKind, Reference, References, required_refs};
+pub use self_lockout::registry_of_image;
 pub use url::shown as shown_url;
 pub use verdict::{InForce, Problem, Refusal, Revision, Verdict};
 
@@ -103,7 +103,7 @@ pub fn compile<'o>(
 ) -> Compiled {
     let objects: Vec<&RegistryMirror> =
         objects.into_iter().filter(|object| object.metadata.deletion_timestamp.is_none()).collect();
-    let denied = own::denied(&objects, options.own_registries);
+    let denied = self_lockout::denied(&objects, options.own_registries);
 
     let mut verdicts = BTreeMap::new();
     // Sorted below: the oldest claims its registry; an object without a time (offline) counts by its name.

@@ -10,8 +10,8 @@ use crate::{
     observed::{Proof, Unit},
     plan::{
         ConfigPlan,
-        claims::Claims,
         files::foreign::Root,
+        managed_elsewhere::ManagedElsewhere,
         proxy::ObservedProxy,
         rewrites::Rewrite,
         shared::Role,
@@ -30,7 +30,7 @@ pub struct Observation {
     /// The directories that it searches, in its order; the first alone where it is shared.
     pub directories: Vec<Root>,
     /// What another program keeps for itself in the first of them.
-    pub managed_elsewhere: Claims,
+    pub managed_elsewhere: ManagedElsewhere,
     /// Old registry tables that earlier edits have taken out of the configuration.
     pub migrated_before: Vec<MigratedRegistry>,
     /// The number of the user who writes, 0 on every real node.

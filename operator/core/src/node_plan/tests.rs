@@ -5,8 +5,8 @@ use crate::{
     health::Seen,
     observed::{Distribution, Proof, Supervisor, Writable},
     plan::{
-        claims::Claims,
         files::{Listing, Ownership, foreign::Root},
+        managed_elsewhere::ManagedElsewhere,
         proxy::ObservedProxy,
         rewrites::Rewrite,
     },
@@ -50,7 +50,7 @@ pub fn observation(version: Version) -> Observation {
         containerd,
         role: Role::Alone,
         directories: vec![Root { path: directory, listing: Listing::default(), ownership: Ownership::default() }],
-        managed_elsewhere: Claims::default(),
+        managed_elsewhere: ManagedElsewhere::default(),
         migrated_before: Vec::new(),
         writer: 0,
         now: Timestamp::UNIX_EPOCH,

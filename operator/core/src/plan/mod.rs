@@ -1,9 +1,9 @@
 //! What a node needs: first so that containerd reads the directory at all ([`config`]), then which files stand in it
 //! ([`files`]); beside them the forward proxy of containerd itself ([`proxy`]).
 
-pub mod claims;
 pub mod config;
 pub mod files;
+pub mod managed_elsewhere;
 pub mod migrated;
 pub mod proofs;
 pub mod proxy;

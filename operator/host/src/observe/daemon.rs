@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use registry_mirror_core::plan::claims::generated_config;
+use registry_mirror_core::plan::managed_elsewhere::generated_config;
 use tokio::net::UnixStream;
 
 use crate::root::{FileError, HostRoot};

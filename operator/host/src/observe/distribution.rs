@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use registry_mirror_core::{
     observed::{Detected, Distribution},
-    plan::claims::Generator,
+    plan::managed_elsewhere::Generator,
 };
 
-use super::{claims, daemon::DEFAULT_CONFIG};
+use super::{daemon::DEFAULT_CONFIG, managed_elsewhere};
 use crate::root::{FileError, HostRoot};
 
 /// Configuration files that belong to one distribution alone, by the directory that they are in.
@@ -145,7 +145,7 @@ pub fn moved_config_file(root: &HostRoot, distribution: Distribution) -> Option<
         Distribution::Rke2 => "rke2",
         _ => return None,
     };
-    claims::settings(root, &Generator { program: program.to_owned() }).config_toml()
+    managed_elsewhere::settings(root, &Generator { program: program.to_owned() }).config_toml()
 }
 
 fn os_release_id(text: &str) -> Option<&str> {

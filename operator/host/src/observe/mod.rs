@@ -3,9 +3,9 @@
 //! A live host is asked: which containerd runs this node's pods, what runs that, which file it was started with. A host
 //! that is not running (an image, a mounted disk) is read by its files alone.
 
-pub mod claims;
 pub mod daemon;
 mod distribution;
+pub mod managed_elsewhere;
 pub mod proxy;
 mod sockets;
 mod unit_files;

@@ -8,24 +8,24 @@
 //! undoes what was begun, as [`decide`] says. If this process does not come back, the [`guard`](crate::guard) undoes it.
 
 mod check;
-mod decide;
-mod forward;
-mod ledger;
+mod execute;
 mod place;
 mod prove;
+mod record;
 mod recover;
+mod recovery;
 mod rollback;
-mod try_out;
 mod unread;
+mod validate;
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-pub use decide::{Action, Arming, ConfigIs, Daemon, Progress, next};
 pub use place::{Placed, place, place_drop_in};
 pub use recover::recover;
+pub use recovery::{Action, Arming, ConfigIs, Daemon, Progress, next};
 
 use registry_mirror_core::{
     config_toml::Edit,

@@ -6,8 +6,8 @@ use registry_mirror_core::digest::Digest;
 
 use super::{
     Action, Arming, ConfigIs, Daemon, Outcome, RestartError, Restarter,
-    decide::next,
-    ledger::{FileRecord, Page, Record},
+    record::{FileRecord, Page, Record},
+    recovery::next,
 };
 use crate::{
     cri::Cri,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     ConfigIs, Outcome, RestartError, Restarter,
-    ledger::{FileRecord, Record},
+    record::{FileRecord, Record},
 };
 use crate::{fault, guard::Owner};
 

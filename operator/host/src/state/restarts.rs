@@ -59,7 +59,9 @@ pub struct FailedPlan {
     /// Why, in a sentence.
     pub why: String,
     /// When the leave that was used had been given, or when the failure was noticed.
-    pub leave_given_at: Timestamp,
+    // The name of layout 1.
+    #[serde(rename = "leaveGivenAt")]
+    pub permission_given_at: Timestamp,
 }
 
 impl StateDir {

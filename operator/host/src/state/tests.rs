@@ -58,11 +58,11 @@ fn only_root_can_read_it() {
     fs::set_permissions(host.state_file(""), fs::Permissions::from_mode(0o755)).expect("chmod");
     let again = StateDir::open(host.state.writer()).expect("open");
     assert_eq!(mode(&host.state_file("")), 0o700, "narrowed again");
-    again.save_slice(&"secret").expect("save");
+    again.save_bundle(&"secret").expect("save");
     assert_eq!(mode(&host.state_file("bundle.json")), 0o600);
-    assert_eq!(again.slice::<String>().expect("load").value.as_deref(), Some("secret"));
-    again.remove_slice().expect("remove");
-    assert_eq!(again.slice::<String>().expect("load").value, None);
+    assert_eq!(again.bundle::<String>().expect("load").value.as_deref(), Some("secret"));
+    again.remove_bundle().expect("remove");
+    assert_eq!(again.bundle::<String>().expect("load").value, None);
 }
 
 #[test]
@@ -161,8 +161,8 @@ fn what_a_newer_release_wrote_is_left_as_it_is_and_what_needs_it_is_refused() {
         state.ownership(certs_d).map(drop),
         state.save_ownership(certs_d, &owned("hub", None)).map(drop),
         state.save_ownership(certs_d, &Ownership::default()).map(drop),
-        state.slice::<String>().map(drop),
-        state.save_slice(&"ours").map(drop),
+        state.bundle::<String>().map(drop),
+        state.save_bundle(&"ours").map(drop),
         state.edits().map(drop),
         state.save_edits(&[]).map(drop),
         state.restarts().map(drop),

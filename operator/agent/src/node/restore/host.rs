@@ -73,7 +73,7 @@ impl Host {
         let mut restored = Restored::default();
         let state = self.state(&[])?;
         // First of all: an agent that starts without the API server must not go on with it.
-        state.remove_slice().map_err(sentence)?;
+        state.remove_bundle().map_err(sentence)?;
         let loaded = state.edits().map_err(sentence)?;
         // Whoever read the record last has set a broken one aside, here or in an earlier pass.
         for broken in self.broken_records()? {

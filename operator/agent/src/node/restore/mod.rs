@@ -17,7 +17,7 @@ use registry_mirror_host::file_error::FileError;
 use self::host::{Host, still_shared};
 use super::{Asking, Node, edits::MOST_LENIENT};
 use crate::metrics::Metrics;
-use registry_mirror_core::node_status::{Facts, NodeFailure, Verdict};
+use registry_mirror_core::status::node::{Facts, NodeFailure, Verdict};
 
 /// How far a node is put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Node {
             return Ok(restored);
         }
         let _lock = self.records.lock().await.map_err(|error| error.to_string())?;
-        self.settle(metrics).await?;
+        self.recover(metrics).await?;
         let restored = host.put_back().await?;
         self.forget();
         Ok(restored)

@@ -114,7 +114,7 @@ fn what_is_not_as_wanted_is_not_in_force() {
     assert_eq!(said(&wanted, &damaged), not_yet);
     for (what, content) in [
         ("somebody's", b"server = \"https://x\"\n".to_vec()),
-        ("carried over", marker::mark(migrated::OBJECT, "server = \"https://x\"\n").into_bytes()),
+        ("carried over", provenance::mark(migrated::OBJECT, "server = \"https://x\"\n").into_bytes()),
     ] {
         assert_eq!(said(&wanted, &[("docker.io", content)]), not_yet, "{what}");
     }

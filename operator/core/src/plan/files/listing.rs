@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::{
     digest::Digest,
-    marker::{self, Provenance},
+    provenance::{self, Provenance},
     registry::RegistryName,
 };
 
@@ -120,7 +120,7 @@ impl Directory {
 
     /// The object that hosts.toml was written for, where it is ours.
     pub(crate) fn object(&self) -> Option<String> {
-        match marker::provenance(self.hosts_toml()?) {
+        match provenance::of(self.hosts_toml()?) {
             Provenance::Ours { object, .. } => Some(object),
             Provenance::Foreign => None,
         }

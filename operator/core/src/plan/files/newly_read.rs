@@ -50,7 +50,7 @@ mod tests {
         super::{Bytes, FileEntry},
         *,
     };
-    use crate::marker;
+    use crate::provenance;
 
     fn directory(files: &[(&str, &str)]) -> Entry {
         let file = |text: &str| FileEntry::Regular {
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn what_others_left_is_named_with_its_registry() {
         let theirs = || directory(&[(HOSTS_TOML, "server = \"https://theirs\"\n")]);
-        let ours = directory(&[(HOSTS_TOML, &marker::mark("mine", "[host.\"https://m\"]\n"))]);
+        let ours = directory(&[(HOSTS_TOML, &provenance::mark("mine", "[host.\"https://m\"]\n"))]);
         let all = vec![
             ("quay.io", theirs()),
             ("ghcr.io", ours),

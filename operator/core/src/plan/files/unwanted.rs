@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     digest::Digest,
-    marker::{self, Provenance},
     plan::put_backs::PutBacks,
+    provenance::{self, Provenance},
 };
 
 use super::{
@@ -84,7 +84,7 @@ pub(super) fn plan_claimed(input: &Input<'_>, name: &str, replaced: bool, plan: 
         _ => None,
     };
     let provenance = match hosts {
-        Some(FileEntry::Regular { content: Some(Bytes(content)), .. }) => Some(marker::provenance(content)),
+        Some(FileEntry::Regular { content: Some(Bytes(content)), .. }) => Some(provenance::of(content)),
         _ => None,
     };
     match provenance {
@@ -109,7 +109,7 @@ fn keep_backup(input: &Input<'_>, name: &str, object: &str, backup: Option<Backu
 fn is_original(file: &FileEntry, backup: &Backup) -> bool {
     match (file, &backup.original) {
         (FileEntry::Regular { content: Some(Bytes(content)), .. }, Original::File { digest, .. }) => {
-            marker::provenance(content) == Provenance::Foreign && Digest::of(content) == *digest
+            provenance::of(content) == Provenance::Foreign && Digest::of(content) == *digest
         }
         (FileEntry::Symlink { target: found, content: _ }, Original::Symlink { target }) => found == target,
         _ => false,

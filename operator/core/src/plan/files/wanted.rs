@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::{
     digest::Digest,
-    marker::{self, Provenance},
     plan::put_backs::PutBacks,
+    provenance::{self, Provenance},
 };
 
 use super::{
@@ -229,7 +229,7 @@ fn hosts(directory: &Directory, wanted: &[u8], mode: u32, owner: u32, last_writt
             if holds(Some(file), wanted, mode, owner) {
                 return Hosts::AsWanted;
             }
-            match marker::provenance(content) {
+            match provenance::of(content) {
                 // an older file of ours that somebody copied back is whole, and not what was written last
                 Provenance::Ours { intact, .. } => {
                     let digest = Digest::of(content);

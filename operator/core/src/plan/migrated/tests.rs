@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     bundle::{MirrorHost, Tls},
     desired::{Target, desired},
-    marker,
     plan::files::{Bytes, FileEntry, HOSTS_TOML},
+    provenance,
 };
 
 const VERSION: Version = Version::new(2, 1, 9);
@@ -94,7 +94,7 @@ fn the_old_wildcard_goes_beneath_every_registry_without_a_table_of_its_own() {
 #[test]
 fn without_its_record_a_carried_file_is_held() {
     let directory = |object: &str| {
-        let content = Some(Bytes(marker::mark(object, "server = \"https://x\"\n").into_bytes()));
+        let content = Some(Bytes(provenance::mark(object, "server = \"https://x\"\n").into_bytes()));
         let file = FileEntry::Regular { mode: 0o644, uid: 0, gid: 0, content };
         ListedEntry::Directory(Directory { files: [(HOSTS_TOML.to_owned(), file)].into() })
     };

@@ -141,7 +141,7 @@ fn the_default_goes_into_the_last_root_unless_somebody_has_one_before_it() {
     assert_eq!(place(&default, &[root(FIRST, vec![])]), 0);
     assert_eq!(place(&default, &[]), 0);
     // One of ours in the first root, from a time when it was the only one, moves.
-    let ours = crate::marker::mark("mine", "[host.\"https://mirror.example\"]\n");
+    let ours = crate::provenance::mark("mine", "[host.\"https://mirror.example\"]\n");
     assert_eq!(place(&default, &roots(vec![("_default", directory(&[(HOSTS_TOML, &ours)]))], vec![])), 1);
 }
 

@@ -29,7 +29,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{digest::Digest, marker, registry::RegistryName};
+use crate::{digest::Digest, provenance, registry::RegistryName};
 
 pub use finding::{DriftKind, Finding, Obstacle, What};
 pub use listing::{Bytes, Directory, Entry, FileEntry, Listing, is_docker_style};
@@ -81,7 +81,7 @@ impl DesiredRegistry {
     /// The bytes of hosts.toml, marker included.
     #[must_use]
     pub fn file(&self) -> Vec<u8> {
-        marker::mark(&self.object, &self.hosts_toml).into_bytes()
+        provenance::mark(&self.object, &self.hosts_toml).into_bytes()
     }
 
     /// Permission bits of hosts.toml.

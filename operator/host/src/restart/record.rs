@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Edited, Progress, Request, RestartError, Restarter,
-    forward::FileChange,
+    execute::FileChange,
     place::{attributes_of, back_up},
     prove::PulledBefore,
     restart_limit,

@@ -28,7 +28,7 @@ pub fn generated_config(data: &Path) -> Option<PathBuf> {
 
 /// What other programs claim in one certs.d.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Claims {
+pub struct ManagedElsewhere {
     /// The registries, with the file that names them as a message calls it.
     pub registries: BTreeMap<RegistryName, String>,
     /// The program whose nodes share images of every registry that has no directory of its own.
@@ -166,14 +166,15 @@ fn address(endpoint: &str) -> Option<&str> {
 /// What is claimed in a certs.d that `generator` writes: the registries that its file names (`Err` where it could not
 /// be read), and the directories that it has generated.
 #[must_use]
-pub fn claims(
+pub fn managed_elsewhere(
     generator: &Generator,
     (file, content): (&Path, Result<Option<String>, String>),
     embedded_registry: bool,
     listing: &Listing,
-) -> Claims {
+) -> ManagedElsewhere {
     let Generator { program } = generator;
-    let mut claims = Claims { peers: shares_images(listing).then(|| program.clone()), ..Claims::default() };
+    let mut claims =
+        ManagedElsewhere { peers: shares_images(listing).then(|| program.clone()), ..ManagedElsewhere::default() };
     for name in generated(listing).filter_map(|(name, _)| RegistryName::of_directory(name)) {
         claims.registries.insert(name, format!("the registries.yaml that {program} started with"));
     }
@@ -287,7 +288,8 @@ mod tests {
         assert!(!error.contains("hunter2"), "{error}");
         let generator = Generator { program: "k3s".to_owned() };
         let file = Path::new("/etc/rancher/k3s/registries.yaml");
-        let claims = claims(&generator, (file, Ok(Some("mirrors: {".to_owned()))), false, &Listing::default());
+        let claims =
+            managed_elsewhere(&generator, (file, Ok(Some("mirrors: {".to_owned()))), false, &Listing::default());
         assert!(claims.registries.is_empty() && claims.unreadable.is_some());
     }
 
@@ -339,7 +341,7 @@ mod tests {
         let generator = Generator { program: "k3s".to_owned() };
         let file = generator.registries_yaml();
         let text = "mirrors: {docker.io: {endpoint: [https://m]}}\n".to_owned();
-        let claims = claims(&generator, (&file, Ok(Some(text))), false, &listing);
+        let claims = managed_elsewhere(&generator, (&file, Ok(Some(text))), false, &listing);
         assert_eq!(claims.peers, None);
         let claimed: Vec<_> = claims.registries.iter().map(|(name, by)| (name.as_str(), by.as_str())).collect();
         let started = "the registries.yaml that k3s started with";
@@ -368,7 +370,7 @@ mod tests {
         let peers = |entries: &[(&str, String)]| {
             let entries = entries.iter().map(|(name, text)| ((*name).to_owned(), file(text.clone()))).collect();
             let generator = Generator { program: "k3s".to_owned() };
-            claims(&generator, (Path::new("/r"), Ok(None)), false, &Listing { entries }).peers
+            managed_elsewhere(&generator, (Path::new("/r"), Ok(None)), false, &Listing { entries }).peers
         };
         let embedded = ("127.0.0.1:6443", format!("{header}{own}"));
         let default = ("_default", format!("{header}server = \"\"\n{first}"));

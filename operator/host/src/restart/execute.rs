@@ -10,8 +10,8 @@ use tokio::{
 
 use super::{
     Approval, Change, DropIn, Outcome, Progress, Request, RestartError, Restarter,
-    ledger::{FileRecord, Record},
     place::remove_empty_parent,
+    record::{FileRecord, Record},
     restart_limit,
 };
 use crate::{

@@ -35,7 +35,7 @@ const PAUSE_SETTLES: SignedDuration = SignedDuration::from_secs(10);
 
 /// Grants, withdraws, pauses. Remembers its own writes until the caches show them, so that the budget never counts on
 /// an old picture.
-pub(crate) struct Restarter {
+pub(crate) struct RestartScheduler {
     node_mirrors: Api<NodeMirror>,
     config_maps: Api<ConfigMap>,
     written: HashMap<String, Written>,
@@ -67,7 +67,7 @@ struct Version {
     resource_version: Box<str>,
 }
 
-impl Restarter {
+impl RestartScheduler {
     pub fn new(client: &Client, config: &ControllerConfig) -> Self {
         Self {
             node_mirrors: Api::all(client.clone()),

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use registry_mirror_core::plan::{
-    claims::{Claims, Generator, Settings, claims as decide},
     files::Listing,
+    managed_elsewhere::{Generator, ManagedElsewhere, Settings, managed_elsewhere as decide},
 };
 
 use crate::root::HostRoot;
@@ -12,10 +12,10 @@ use crate::root::HostRoot;
 /// What K3s or RKE2 claim in `certs_d`, of which `listing` is the content. A file that cannot be read is part of the
 /// answer.
 #[must_use]
-pub fn claims(root: &HostRoot, certs_d: &Path, listing: &Listing) -> Claims {
+pub fn managed_elsewhere(root: &HostRoot, certs_d: &Path, listing: &Listing) -> ManagedElsewhere {
     let config_toml = certs_d.parent().map(|parent| parent.join("config.toml"));
     let config_toml = config_toml.and_then(|path| root.read(&path).ok().flatten());
-    let Some(generator) = Generator::of(certs_d, config_toml.as_deref()) else { return Claims::default() };
+    let Some(generator) = Generator::of(certs_d, config_toml.as_deref()) else { return ManagedElsewhere::default() };
     let Settings { registries_yaml, embedded_registry, data_dir: _ } = settings(root, &generator);
     let file = registries_yaml.unwrap_or_else(|| generator.registries_yaml());
     let content = match root.read(&file) {
@@ -59,7 +59,7 @@ mod tests {
 
     fn claimed(root: &HostRoot, certs_d: &str) -> Vec<String> {
         let listing = certs_d::observe(root, Path::new(certs_d)).expect("readable");
-        claims(root, Path::new(certs_d), &listing).registries.keys().map(ToString::to_string).collect()
+        managed_elsewhere(root, Path::new(certs_d), &listing).registries.keys().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_directory_in_place_of_the_file_is_reported() {
         let (_dir, root) = host(&[("/etc/rancher/k3s/registries.yaml/x", "")]);
-        let claims = claims(&root, Path::new(CERTS_D), &Listing::default());
+        let claims = managed_elsewhere(&root, Path::new(CERTS_D), &Listing::default());
         let (file, why) = claims.unreadable.expect("reported");
         assert_eq!(file, Path::new("/etc/rancher/k3s/registries.yaml"));
         assert!(why.contains("directory"), "{why}");

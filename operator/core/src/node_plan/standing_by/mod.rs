@@ -18,7 +18,6 @@ use crate::{
     desired::{Desired, MissingBlob, Target, desired},
     health::Health,
     hosts_toml,
-    marker::{self, Provenance},
     plan::{
         files::{
             Entry as Listed,
@@ -26,6 +25,7 @@ use crate::{
         },
         migrated,
     },
+    provenance::{self, Provenance},
     registry::RegistryName,
     status::node::RegistryFacts,
 };
@@ -86,7 +86,7 @@ impl Files<'_> {
     fn standing(&self, entry: &Entry) -> Standing {
         let shared = || format!("{} is shared with {}, which writes it", self.root.path.display(), self.writer);
         let content = self.root.listing.hosts_toml(&entry.registry).unwrap_or_default();
-        match marker::provenance(content) {
+        match provenance::of(content) {
             Provenance::Ours { object, .. } if object == entry.object && entry.suspend => {
                 Standing::InForce { drained: BTreeSet::new() }
             }

@@ -11,7 +11,7 @@ impl Restarter<'_> {
     ///
     /// # Errors
     /// A file beside the configuration cannot be written or removed.
-    pub async fn try_out(&self, request: &Request) -> Result<Result<(), String>, RestartError> {
+    pub async fn validate(&self, request: &Request) -> Result<Result<(), String>, RestartError> {
         let Change { config: Some(Edit { file, after, .. }), .. } = &request.change else { return Ok(Ok(())) };
         // The file that a link names is replaced, not the link.
         let file = self.writer.root().resolve(file)?.unwrap_or_else(|| file.clone());

@@ -38,7 +38,7 @@ pub use restarts::{BegunRestart, FailedBy, FailedPlan, ProvedRestart, Restarts};
 pub const STATE_DIR: &str = "/var/lib/registry-mirror-operator";
 
 const OWNERSHIP_VERSION: u32 = 1;
-const SLICE_VERSION: u32 = 1;
+const BUNDLE_VERSION: u32 = 1;
 const EDITS_VERSION: u32 = 1;
 
 /// The state directory of one host.
@@ -165,23 +165,23 @@ impl StateDir {
     ///
     /// # Errors
     /// On what the kernel says. A broken file is no error.
-    pub fn slice<T: DeserializeOwned>(&self) -> Result<Loaded<T>, FileError> {
-        load(&self.writer, &self.file("bundle.json"), SLICE_VERSION)
+    pub fn bundle<T: DeserializeOwned>(&self) -> Result<Loaded<T>, FileError> {
+        load(&self.writer, &self.file("bundle.json"), BUNDLE_VERSION)
     }
 
     /// Keeps the node's part of the bundle; readable by root alone.
     ///
     /// # Errors
     /// On what the kernel says.
-    pub fn save_slice<T: Serialize>(&self, slice: &T) -> Result<Written, FileError> {
-        save(&self.writer, &self.file("bundle.json"), SLICE_VERSION, slice)
+    pub fn save_bundle<T: Serialize>(&self, bundle: &T) -> Result<Written, FileError> {
+        save(&self.writer, &self.file("bundle.json"), BUNDLE_VERSION, bundle)
     }
 
     /// Forgets the bundle, at uninstall.
     ///
     /// # Errors
     /// On what the kernel says.
-    pub fn remove_slice(&self) -> Result<Written, FileError> {
+    pub fn remove_bundle(&self) -> Result<Written, FileError> {
         self.writer.remove(&self.file("bundle.json"))
     }
 

@@ -11,9 +11,9 @@ use crate::{
 
 /// The bundle without what is not for a node with these labels: its entries, and the certificates that they use.
 ///
-/// A slice of a slice with the same labels is itself: the selectors stay.
+/// A part of a part with the same labels is itself: the selectors stay.
 #[must_use]
-pub fn slice(bundle: &Bundle, labels: &Labels) -> Bundle {
+pub fn node_bundle(bundle: &Bundle, labels: &Labels) -> Bundle {
     let Bundle { schema, mode, entries: _, blobs, proxy } = bundle;
     let entries: Vec<Entry> = select(bundle, labels).into_iter().cloned().collect();
     let used: BTreeSet<&Digest> = entries.iter().flat_map(Entry::digests).collect();
@@ -42,7 +42,7 @@ pub enum Wish {
     /// Nothing yet: the API server may answer any moment.
     Wait,
     /// This part of the bundle.
-    Slice(Bundle),
+    Bundle(Bundle),
     /// The part that it remembers.
     Remembered {
         /// The mode in force, where that was heard; otherwise the mode is remembered too.
@@ -60,9 +60,9 @@ pub enum Wish {
 pub fn wish(bundle: Heard<&Bundle>, labels: Heard<&Labels>, has_waited: bool) -> Wish {
     let some_may_come = matches!(bundle, Heard::NotYet) || matches!(labels, Heard::NotYet);
     match (bundle, labels) {
-        (Heard::Is(bundle), Heard::Is(labels)) => Wish::Slice(slice(bundle, labels)),
+        (Heard::Is(bundle), Heard::Is(labels)) => Wish::Bundle(node_bundle(bundle, labels)),
         // Whatever was for the node, all of it goes.
-        (Heard::Is(bundle), _) if bundle.mode == Mode::Restore => Wish::Slice(slice(bundle, &Labels::new())),
+        (Heard::Is(bundle), _) if bundle.mode == Mode::Restore => Wish::Bundle(node_bundle(bundle, &Labels::new())),
         _ if some_may_come && !has_waited => Wish::Wait,
         (Heard::Is(bundle), Heard::NotYet | Heard::Nothing) => Wish::Remembered { mode: Some(bundle.mode) },
         (Heard::NotYet | Heard::Nothing, _) => Wish::Remembered { mode: None },
@@ -112,11 +112,11 @@ mod tests {
             proxy: ProxySettings::new("http://proxy".parse().ok(), None, Vec::new(), Vec::new()).expect("valid"),
         };
         let labels = [("region".to_owned(), "north".to_owned())].into();
-        let north = slice(&bundle, &labels);
+        let north = node_bundle(&bundle, &labels);
         assert_eq!(north.entries.iter().map(|entry| entry.object.as_str()).collect::<Vec<_>>(), ["north", "all"]);
         assert_eq!(north.blobs, [ours].into());
         assert_eq!(north.proxy, bundle.proxy);
-        assert_eq!(slice(&north, &labels), north);
+        assert_eq!(node_bundle(&north, &labels), north);
     }
 
     #[test]
@@ -126,12 +126,12 @@ mod tests {
         let restore = bundle(Mode::Restore);
         let (known, told) = (Heard::Is(&labels), Heard::Is(&enforce));
         for (what, has_waited, expected) in [
-            ((told, known), false, Wish::Slice(enforce.clone())),
+            ((told, known), false, Wish::Bundle(enforce.clone())),
             ((told, Heard::NotYet), false, Wish::Wait),
             ((Heard::NotYet, known), false, Wish::Wait),
             ((Heard::Nothing, Heard::NotYet), false, Wish::Wait),
             ((Heard::NotYet, Heard::NotYet), true, Wish::Remembered { mode: None }),
-            ((Heard::Is(&restore), Heard::NotYet), false, Wish::Slice(restore.clone())),
+            ((Heard::Is(&restore), Heard::NotYet), false, Wish::Bundle(restore.clone())),
             // The answer that there is none, or none that can be read, is an answer.
             ((Heard::Nothing, known), false, Wish::Remembered { mode: None }),
             ((Heard::Is(&dry_run), Heard::NotYet), true, Wish::Remembered { mode: Some(Mode::DryRun) }),
