@@ -10,8 +10,9 @@ use serde::Deserialize;
 
 use super::{
     Compiler,
-    references::{Lookup, RefKind, Unresolved},
+    references::{Lookup, RefKind},
     url::HostUrl,
+    verdict::Unresolved,
 };
 use crate::{bundle::Header, sensitive::Sensitive};
 

@@ -4,7 +4,8 @@ use registry_mirror_crds as crds;
 
 use super::{
     Compiler,
-    references::{Lookup, RefKind, Unresolved},
+    references::{Lookup, RefKind},
+    verdict::Unresolved,
 };
 use crate::{bundle::Header, sensitive::Sensitive};
 

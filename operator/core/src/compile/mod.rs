@@ -184,7 +184,7 @@ struct Compiler<'a> {
     references: &'a References,
     namespace: &'a str,
     problems: Vec<Problem>,
-    unresolved: Vec<references::Unresolved>,
+    unresolved: Vec<verdict::Unresolved>,
     blobs: BTreeMap<Digest, Blob>,
 }
 
@@ -209,7 +209,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The value of a reference, or that it is unresolved.
-    fn resolve<T>(&mut self, value: Result<T, references::Unresolved>) -> Option<T> {
+    fn resolve<T>(&mut self, value: Result<T, verdict::Unresolved>) -> Option<T> {
         value.map_err(|unresolved| self.unresolved.push(unresolved)).ok()
     }
 

@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use registry_mirror_crds::{ObjectKind, RegistryMirror, reason};
 
-use super::verdict::Problem;
+use super::verdict::{Problem, Unresolved};
 
 /// The kind of object that is referred to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,13 +133,6 @@ pub fn required_refs<'o>(objects: impl IntoIterator<Item = &'o RegistryMirror>) 
         }
     }
     required
-}
-
-/// A reference that leads nowhere, or to something else than is needed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unresolved {
-    pub reason: &'static str,
-    pub problem: Problem,
 }
 
 /// One reference on its way to a value: knows the field and the object for the messages.

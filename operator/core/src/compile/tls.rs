@@ -63,13 +63,13 @@ impl Compiler<'_> {
         Some(Tls { skip_verify: *insecure_skip_verify, ca: ca?, client: client? })
     }
 
-    fn ca_of(&self, field: &str, reference: &crds::ObjectKeyRef) -> Result<String, super::references::Unresolved> {
+    fn ca_of(&self, field: &str, reference: &crds::ObjectKeyRef) -> Result<String, super::verdict::Unresolved> {
         let crds::ObjectKeyRef { kind, name, key } = reference;
         let lookup = Lookup::new(self.references, self.namespace, field, (*kind).into(), name)?;
         pem::authorities(lookup.text(key)?).map_err(|malformed| lookup.malformed(malformed.sentence(Some(key))))
     }
 
-    fn client_of(&self, field: &str, name: &str) -> Result<(String, String), super::references::Unresolved> {
+    fn client_of(&self, field: &str, name: &str) -> Result<(String, String), super::verdict::Unresolved> {
         let lookup = Lookup::new(self.references, self.namespace, field, RefKind::Secret, name)?;
         let malformed = |key: &str, malformed: Malformed| lookup.malformed(malformed.sentence(Some(key)));
         let chain = pem::chain(lookup.text("tls.crt")?).map_err(|why| malformed("tls.crt", why))?;

@@ -4,8 +4,6 @@ use std::fmt;
 
 use registry_mirror_crds::{RegistryMirror, reason};
 
-use super::references::Unresolved;
-
 /// Which state of an object was looked at. The uid belongs to it: an object that was deleted and made anew begins with
 /// generation 1 again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,6 +53,13 @@ pub struct Refusal {
     pub reason: &'static str,
     /// Never empty.
     pub problems: Vec<Problem>,
+}
+
+/// A reference that leads nowhere, or to something else than is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unresolved {
+    pub reason: &'static str,
+    pub problem: Problem,
 }
 
 /// One thing that is wrong with an object. Shows as a sentence that begins with the field.

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LoadedConfig,
-    merge::{Effective, location},
+    document::location,
+    ignored::{Ignored, ignored},
+    merge::Effective,
     node::Place,
     pull_path::{PullPath, pull_path},
     version::{Spelling, for_new_file, is_read},
@@ -47,19 +49,6 @@ pub struct Legacy {
     pub auths: Vec<Origin>,
     /// `registry.headers`: sent to all registries, allowed beside `config_path`.
     pub headers: Vec<Origin>,
-}
-
-/// Something that stands in a file and that the daemon does not read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ignored {
-    /// The key, dotted.
-    pub key: String,
-    /// The file, as the host names it.
-    pub file: PathBuf,
-    /// From 1.
-    pub line: usize,
-    /// A sentence without its full stop.
-    pub why: String,
 }
 
 /// Whether hosts.toml files are read, and from where.
@@ -183,7 +172,7 @@ pub(crate) fn analyze(config: &LoadedConfig) -> Analysis {
         legacy,
         pull_path: pull_path(config),
         cri_disabled: cri_disabled(effective, version).map(|(name, place)| origin(name, place)),
-        ignored: super::ignored::ignored(config),
+        ignored: ignored(config),
     };
     analysis.effectiveness = effectiveness(&analysis);
     analysis

@@ -9,7 +9,7 @@ use toml_edit::Item;
 
 use super::{
     errors::ConfigError,
-    node::{Kind, Node, Table},
+    node::{Kind, Node, Place, Table},
 };
 use crate::containerd::Version;
 
@@ -227,4 +227,11 @@ fn header(table: &toml_edit::Table, kind: StatementKind, path: &[String], out: &
         let value = span.end..span.end;
         out.push(Statement { kind, path: path.to_vec(), span, value });
     }
+}
+
+/// The file and line of a place.
+pub(crate) fn location(files: &[ConfigFile], place: Place) -> (PathBuf, usize) {
+    files
+        .get(place.file)
+        .map_or_else(|| (PathBuf::new(), 1), |file| (file.path().to_owned(), file.document().line(place.start)))
 }

@@ -2,14 +2,29 @@
 
 use std::collections::BTreeSet;
 
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
 use super::{
     LoadedConfig,
-    analysis::Ignored,
-    document::ConfigFile,
-    merge::location,
+    document::{ConfigFile, location},
     node::{Node, Place},
     version::{Spelling, is_read},
 };
+
+/// Something that stands in a file and that the daemon does not read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ignored {
+    /// The key, dotted.
+    pub key: String,
+    /// The file, as the host names it.
+    pub file: PathBuf,
+    /// From 1.
+    pub line: usize,
+    /// A sentence without its full stop.
+    pub why: String,
+}
 
 pub(crate) fn ignored(config: &LoadedConfig) -> Vec<Ignored> {
     let LoadedConfig { version, files, effective, .. } = config;

@@ -6,8 +6,8 @@ use super::{
     LoadedConfig,
     analysis::Effectiveness,
     node::{Kind, Node, Table, same_tables},
-    patch::CONFIG_PATH,
     pull_path::{Trigger, pull_path},
+    version::CONFIG_PATH,
     version::Spelling,
 };
 

@@ -4,10 +4,8 @@
 //! 2.x (cmd/containerd/server/config/config.go): plugin tables are merged deeply, old tables are migrated, at different
 //! times in 2.0 to 2.2 and in 2.3+.
 
-use std::path::PathBuf;
-
 use super::{
-    document::ConfigFile,
+    document::{ConfigFile, location},
     errors::ConfigError,
     node::{Kind, Node, Place, Table},
     registry_table::RegistryTable,
@@ -289,11 +287,4 @@ fn plugin_name(name: &str, place: Place, declared: u32, files: &[ConfigFile], ve
 
 fn line_of(file: &ConfigFile, key: &str) -> usize {
     file.document().root.get(key).map_or(1, |node| file.document().line(node.place.start))
-}
-
-/// The file and line of a place.
-pub(crate) fn location(files: &[ConfigFile], place: Place) -> (PathBuf, usize) {
-    files
-        .get(place.file)
-        .map_or_else(|| (PathBuf::new(), 1), |file| (file.path().to_owned(), file.document().line(place.start)))
 }

@@ -30,9 +30,10 @@ mod version;
 
 use std::path::{Path, PathBuf};
 
-pub use analysis::{Analysis, Effectiveness, Ignored, Legacy, Origin};
+pub use analysis::{Analysis, Effectiveness, Legacy, Origin};
 pub use document::ConfigFile;
 pub use errors::{ConfigError, PatchError};
+pub use ignored::Ignored;
 pub use migrate::{MigratedEndpoint, MigratedRegistry, migrate};
 pub use need::Need;
 pub use patch::{Change, Edit, patch};

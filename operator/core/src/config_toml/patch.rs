@@ -16,11 +16,8 @@ use super::{
     pull_path::Trigger,
     splice::{self, Splice},
     undo::{KeyUndo, Undo},
-    version::{self, Spelling},
+    version::{self, CONFIG_PATH, Spelling},
 };
-
-/// The key of a registry table that names the directory.
-pub(crate) const CONFIG_PATH: &str = "config_path";
 
 /// One key that an edit changes. Values are never secrets: old tables are named by their hosts.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LoadedConfig,
-    merge::location,
+    document::location,
     node::{Kind, Node, Place, Table},
 };
 

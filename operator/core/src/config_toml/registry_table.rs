@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::{
     document::ConfigFile,
+    document::location,
     errors::ConfigError,
-    merge::location,
     node::{Kind, Node, Place, Table},
 };
 use crate::containerd::Version;

@@ -9,9 +9,9 @@ use super::{
     document::{ConfigFile, Document, Statement, StatementKind},
     errors::ConfigError,
     node::{Node, Place, Scalar},
-    patch::CONFIG_PATH,
     pull_path::registry_is_trigger,
     splice::{self, Splice},
+    version::CONFIG_PATH,
     version::Spelling,
 };
 use crate::containerd::Version;

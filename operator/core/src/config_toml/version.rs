@@ -2,6 +2,9 @@
 
 use crate::containerd::Version;
 
+/// The key of a registry table that names the directory.
+pub(crate) const CONFIG_PATH: &str = "config_path";
+
 /// The names under which the CRI plugin's settings stand in `[plugins]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Spelling {

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     Approval, Change, DropIn, Outcome, Progress, Request, RestartError, Restarter,
     place::remove_empty_parent,
-    record::{FileRecord, Record},
+    record::{FileChange, FileRecord, Record},
     restart_limit,
 };
 use crate::{
@@ -20,16 +20,6 @@ use crate::{
     observe::proxy::environment_of,
     systemd::InvocationId,
 };
-
-/// One file on its way from one content to another.
-pub(super) struct FileChange {
-    /// Symlinks followed.
-    pub file: PathBuf,
-    pub is_drop_in: bool,
-    pub before: Option<Vec<u8>>,
-    /// `None` where the file goes.
-    pub after: Option<Vec<u8>>,
-}
 
 /// A start that works.
 pub(super) struct Working {

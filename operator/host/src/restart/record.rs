@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Edited, Progress, Request, RestartError, Restarter,
-    execute::FileChange,
     place::{attributes_of, back_up},
     prove::PulledBefore,
     restart_limit,
@@ -23,6 +22,16 @@ use crate::{
     state::Loaded,
     systemd::InvocationId,
 };
+
+/// One file on its way from one content to another.
+pub(super) struct FileChange {
+    /// Symlinks followed.
+    pub file: PathBuf,
+    pub is_drop_in: bool,
+    pub before: Option<Vec<u8>>,
+    /// `None` where the file goes.
+    pub after: Option<Vec<u8>>,
+}
 
 /// One restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{
     LoadedConfig,
+    document::location,
     errors::PatchError,
-    merge::location,
     node::Place,
     registry_table::{HostConfig, Mirror, RegistryTable, Tls},
 };
