@@ -2,14 +2,18 @@
 //!
 //! Only what makes containerd wait counts as dead: it remembers nothing about hosts and pays the dial time-out (30 s)
 //! again at each request (1.5 to 2.4). A mirror that refuses the connection or answers an error costs it nothing, so it
-//! stays in place.
+//! stays in place. What counts is the time and not the kind of failure: a host that is absent on the node's own subnet
+//! fails with "no route to host", after the three seconds in which the kernel asks for its hardware address.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::bundle::Entry;
 
 /// So many failures in a row make a mirror dead: the first, and the quick repeats that confirm it.
 pub const CONFIRMATIONS: u8 = 3;
+
+/// A failure that comes later than this makes a pull wait, at each of its requests.
+pub const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// What one probe saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +22,19 @@ pub enum Seen {
     Answer,
     /// A failure that containerd notices at once; why.
     Failure(String),
-    /// Nothing came in time; how far it got.
+    /// containerd would have waited: nothing came in time, or the failure came late; how far it got.
     Silence(String),
+}
+
+impl Seen {
+    /// Of a failure that came after this time.
+    #[must_use]
+    pub fn failed(why: String, took: Duration) -> Self {
+        match took < AT_ONCE {
+            true => Self::Failure(why),
+            false => Self::Silence(format!("{why}, after {:.1} s", took.as_secs_f64())),
+        }
+    }
 }
 
 /// What is held of one way to a registry.
@@ -51,7 +66,12 @@ impl Health {
     pub fn after(&self, seen: Seen) -> Self {
         match seen {
             Seen::Answer => Self::Alive,
-            Seen::Failure(why) => Self::Failing(why),
+            Seen::Failure(why) => match self {
+                // Only an answer ends a suspicion. A failure may come at once because somebody else has waited already:
+                // the kernel asks for an absent host once for all who connect to it.
+                Self::Suspect { .. } | Self::Dead(_) => self.after(Seen::Silence(why)),
+                Self::Unknown | Self::Alive | Self::Failing(_) => Self::Failing(why),
+            },
             Seen::Silence(why) => {
                 let (silent, was_alive) = match self {
                     Self::Dead(_) => return Self::Dead(why),
@@ -125,6 +145,18 @@ mod tests {
     fn a_dead_mirror_comes_back_with_its_first_answer() {
         assert_eq!(dead().after(Seen::Answer), Health::Alive);
         assert!(matches!(dead().after(silence()), Health::Dead(_)));
+    }
+
+    #[test]
+    fn what_fails_late_makes_containerd_wait_whatever_it_says() {
+        let no_route = |seconds| Seen::failed("no route to host".to_owned(), Duration::from_secs_f64(seconds));
+        assert_eq!(no_route(0.2), Seen::Failure("no route to host".to_owned()));
+        assert_eq!(no_route(3.07), Seen::Silence("no route to host, after 3.1 s".to_owned()));
+        // The second one has joined a question for the hardware address that was under way.
+        let seen = [no_route(3.1), no_route(0.4), no_route(3.1)];
+        let health = seen.into_iter().fold(Health::Alive, |health, seen| health.after(seen));
+        assert!(matches!(health, Health::Dead(_)));
+        assert!(matches!(health.after(no_route(0.4)), Health::Dead(_)), "only an answer brings it back");
     }
 
     #[test]

@@ -139,7 +139,7 @@ async fn probe(target: &Target, trust: &HostTrust) -> Probed {
     let answer = ask(&question, &tls).await;
     let (seen, wants_token) = match &answer.outcome {
         Outcome::Answered(reply) => (Seen::Answer, Some(reply.challenge.is_some())),
-        Outcome::Failed(failure) => (Seen::Failure(failure.to_string()), None),
+        Outcome::Failed(failure) => (Seen::failed(failure.to_string(), answer.took), None),
         Outcome::Silent(_) => (Seen::Silence(answer.outcome.sentence(LIMIT)), None),
     };
     Probed { seen, wants_token }

@@ -5,6 +5,7 @@
 //! it nothing: it moves on at once.
 
 mod challenge;
+mod dial;
 mod resolve;
 mod tls;
 mod trust;
@@ -19,7 +20,6 @@ use rustls::{AlertDescription, pki_types::ServerName};
 use thiserror::Error as ThisError;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsConnector;
@@ -150,7 +150,7 @@ async fn attempt(question: &Question, tls: &Arc<TlsConfig>, body: usize) -> Resu
     let port = question.url.port_or_known_default().unwrap_or(443);
     // `[::1]` is written with brackets in a url and without them everywhere else.
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = timeout_at(deadline, TcpStream::connect((bare, port)))
+    let stream = timeout_at(deadline, dial::dial(bare, port))
         .await
         .map_err(|_| End::Silent(Stage::Connect))?
         .map_err(|error| connect_end(&error))?;

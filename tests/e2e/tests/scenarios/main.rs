@@ -33,6 +33,7 @@ const SCENARIOS: &[Scenario] = &[
     ("changes::fifty_in_a_row_under_continuous_pulls", changes::fifty_in_a_row),
     ("rotation::certificates_rotate_under_continuous_pulls", rotation::certificates),
     ("dead_mirror::is_taken_out_while_another_way_answers", dead_mirror::taken_out),
+    ("dead_mirror::absent_on_the_nodes_own_subnet", dead_mirror::absent),
     ("api_server_away::mirrors_keep_working", api_server_away::a_minute),
     ("restarts::pods_deleted", restarts::pods_deleted),
     ("restarts::containerd_by_hand", restarts::containerd_by_hand),
