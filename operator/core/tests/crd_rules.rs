@@ -1,5 +1,6 @@
 //! `compile` and the CRD's own rules refuse the same specs: `render` has no API server, and the API server no `render`.
 
+#![expect(clippy::disallowed_methods, reason = "a test, not a decision")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{fs, path::Path};

@@ -1,3 +1,4 @@
+#![expect(clippy::disallowed_methods, reason = "a test reads its cases")]
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use registry_mirror_crds::{LabelOperator, LabelRequirement, LabelSelector};

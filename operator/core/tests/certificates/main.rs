@@ -2,6 +2,7 @@
 //! containerd, and what it refuses without need is listed here.
 //!
 //! Needs Go: it runs where `REGISTRY_MIRROR_ORACLE` is set.
+#![expect(clippy::disallowed_methods, reason = "a test, not a decision")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of a test fails as its body does")]
 
 use std::{collections::BTreeSet, path::Path, process::Command};

@@ -13,6 +13,8 @@
 //!
 //! With `UPDATE_CASES=1` the `>>>` parts are written anew: read the difference before you keep it.
 
+#![expect(clippy::disallowed_methods, reason = "a test, not a decision")]
+
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, path::PathBuf};
 
 use registry_mirror_core::{

@@ -2,6 +2,8 @@
 //!
 //! Needs Go and the module cache: it runs where `REGISTRY_MIRROR_ORACLE` is set, and says so where it is not.
 
+#![expect(clippy::disallowed_methods, reason = "a test, not a decision")]
+
 use std::{
     collections::BTreeMap,
     fs,
