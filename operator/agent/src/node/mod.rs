@@ -35,8 +35,8 @@ use self::{
 };
 pub use self::{
     offline::Offline,
-    pass::HostPlan,
-    restore::{Depth, Restored},
+    pass::{HostPlan, PlanError},
+    restore::{Depth, RestoreError, Restored},
 };
 
 /// Which host.

@@ -23,7 +23,7 @@ use registry_mirror_host::{
 use super::{
     NodeError,
     observe::{existing_records, look_offline, observe_node},
-    pass::{HostPlan, write_files},
+    pass::{HostPlan, PlanError, write_files},
     place::{Daemon, place_edit, writer_for},
 };
 
@@ -46,15 +46,14 @@ impl Offline {
     /// What this bundle asks for here; without one, what containerd's configuration needs. Nothing is written.
     ///
     /// # Errors
-    /// A sentence, where the host cannot be read.
-    pub fn plan(&self, bundle: Option<&Bundle>) -> Result<HostPlan, String> {
-        let containerd = look_offline(&self.root, self.version).map_err(|error| error.to_string())?;
+    /// Where the host cannot be read.
+    pub fn plan(&self, bundle: Option<&Bundle>) -> Result<HostPlan, PlanError> {
+        let containerd = look_offline(&self.root, self.version)?;
         let role = Role::Alone;
         let directory = containerd.directory().map(Path::to_owned);
         let records = directory.map(|directory| existing_records(&self.root, &role, &directory)).transpose();
-        let observed = records
-            .and_then(|records| observe_node(&self.root, containerd, role, records.flatten().as_ref()))
-            .map_err(|error| error.to_string())?;
+        let observed =
+            records.and_then(|records| observe_node(&self.root, containerd, role, records.flatten().as_ref()))?;
         let asked = Asked { bundle, proxy: None, restart: RestartBy::Others };
         let plan = plan_node(&observed, asked, &MirrorHealth::default());
         Ok(HostPlan { containerd: observed.containerd, plan })
@@ -70,7 +69,8 @@ impl Offline {
     fn work(&self, bundle: &Bundle, facts: &mut Facts) -> Result<Verdict, Verdict> {
         let failed = |error: String| Verdict::failed(NodeFailure::Apply, error);
         let planned = |facts: &mut Facts| {
-            let host = self.plan(Some(bundle)).map_err(|why| Verdict::failed(NodeFailure::Observe, why))?;
+            let host =
+                self.plan(Some(bundle)).map_err(|error| Verdict::failed(NodeFailure::Observe, error.to_string()))?;
             facts.describe(&host.containerd, &host.plan);
             facts.registries.clone_from(&host.plan.registries);
             match &host.plan.stop {

@@ -13,9 +13,12 @@ use registry_mirror_host::{
     certs_d::{self, ApplyError},
     file_error::FileError,
     files::HostWriter,
+    observe::ObserveError,
     shared::{records_of, role_now, take_role},
     state::StateDir,
 };
+
+use thiserror::Error;
 
 use super::{
     Asking, Node,
@@ -33,6 +36,17 @@ pub struct HostPlan {
     pub containerd: ContainerdObservation,
     /// What is to be done.
     pub plan: NodePlan,
+}
+
+/// What a host needs could not be found out.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// No containerd answers, or its configuration cannot be read.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// A file of the host cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// A plan that may be carried out, with what its files are written by.
@@ -61,16 +75,16 @@ impl Node {
     /// the daemon is not even asked for a proof pull.
     ///
     /// # Errors
-    /// A sentence, where no containerd answers or the host cannot be read.
-    pub async fn plan(&mut self, bundle: Option<&Bundle>, restart: RestartBy) -> Result<HostPlan, String> {
+    /// Where no containerd answers or the host cannot be read.
+    pub async fn plan(&mut self, bundle: Option<&Bundle>, restart: RestartBy) -> Result<HostPlan, PlanError> {
         let cluster = self.records.remembered();
         let host = self.inspect(Asked { bundle, proxy: cluster.as_ref(), restart }).await;
         self.look_afresh();
         host
     }
 
-    async fn inspect(&mut self, asked: Asked<'_>) -> Result<HostPlan, String> {
-        let containerd = self.observe(Asking::Forbidden).await.map_err(|error| error.to_string())?.seen.clone();
+    async fn inspect(&mut self, asked: Asked<'_>) -> Result<HostPlan, PlanError> {
+        let containerd = self.observe(Asking::Forbidden).await?.seen.clone();
         let observed = match containerd.directory() {
             None => observe_node(&self.root, containerd, Role::Alone, None),
             Some(directory) => role_now(&self.root, directory).and_then(|role| {
@@ -78,7 +92,7 @@ impl Node {
                 observe_node(&self.root, containerd.clone(), role, records.as_ref())
             }),
         };
-        let observed = observed.map_err(|error| error.to_string())?;
+        let observed = observed?;
         let plan = plan_node(&observed, asked, &self.health);
         Ok(HostPlan { containerd: observed.containerd, plan })
     }
@@ -96,7 +110,7 @@ impl Node {
                     registry.error.get_or_insert_with(|| "mode is DryRun".to_owned());
                 }
             }
-            Err(why) => facts.verdict = Verdict::failed(NodeFailure::Observe, why),
+            Err(error) => facts.verdict = Verdict::failed(NodeFailure::Observe, error.to_string()),
         }
     }
 
@@ -109,11 +123,11 @@ impl Node {
             }
         };
         if self.unrecovered
-            && let Err(why) = self.recover(metrics).await
+            && let Err(error) = self.recover(metrics).await
         {
             // Whoever does not get as far as the files lets another node write them, where there is one.
             self.share = None;
-            facts.verdict = Verdict::failed(self.not_recovered(), why);
+            facts.verdict = Verdict::failed(self.not_recovered(), error.to_string());
             return;
         }
         // What a dry run has seen holds no proof.

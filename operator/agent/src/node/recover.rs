@@ -1,7 +1,10 @@
 //! A restart that an earlier process began: finished or undone before anything else is planned.
 
 use jiff::Timestamp;
-use registry_mirror_host::{journal, restart::recover};
+use registry_mirror_host::{
+    journal,
+    restart::{RestartError, recover},
+};
 
 use super::Node;
 use crate::metrics::Metrics;
@@ -11,8 +14,8 @@ impl Node {
     /// Settles what was left unfinished. The caller holds the lock.
     ///
     /// # Errors
-    /// A sentence; the next pass tries again.
-    pub(super) async fn recover(&mut self, metrics: &Metrics) -> Result<(), String> {
+    /// [`RestartError`]; the next pass tries again.
+    pub(super) async fn recover(&mut self, metrics: &Metrics) -> Result<(), RestartError> {
         match recover(&self.root, &self.daemon.systemd).await {
             Ok(None) => {}
             Ok(Some(outcome)) => {
@@ -20,7 +23,7 @@ impl Node {
                 // Its permission was used up, and which one that was is not known any more.
                 self.record(&outcome, None, Timestamp::now(), metrics);
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error),
         }
         self.unrecovered = false;
         Ok(())

@@ -81,11 +81,10 @@ impl Host {
     /// # Errors
     /// A sentence.
     pub async fn plan(&mut self, bundle: Option<&Bundle>, restart: RestartBy) -> anyhow::Result<HostPlan> {
-        let plan = match self {
-            Self::Live(node) => node.plan(bundle, restart).await,
-            Self::Offline(offline) => offline.plan(bundle),
-        };
-        plan.map_err(anyhow::Error::msg)
+        Ok(match self {
+            Self::Live(node) => node.plan(bundle, restart).await?,
+            Self::Offline(offline) => offline.plan(bundle)?,
+        })
     }
 }
 

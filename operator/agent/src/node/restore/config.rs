@@ -1,6 +1,6 @@
 //! Our edits of containerd's configuration and of its unit, taken back.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use registry_mirror_host::{
     file_error::FileError,
@@ -12,23 +12,21 @@ use registry_mirror_host::{
     systemd::Systemd,
 };
 
-use super::{Depth, Restored, host::Host, sentence};
+use super::{
+    host::Host,
+    outcome::{Depth, RestoreError, Restored},
+};
 use crate::node::edits::{TakeBack, take_back};
 
 impl Host {
-    /// Whether the old tables that an edit took out stay in hosts.toml files.
-    pub(super) fn stays(&self, edit: &ConfigEdit, action: &TakeBack) -> bool {
-        !edit.migrated.is_empty() && (self.depth == Depth::Safe || matches!(action, TakeBack::ByHand(_)))
-    }
-
     /// The proxy goes with containerd's next start; the running daemon keeps it, and pulls as well as before.
-    pub(super) async fn remove_drop_ins(&self, restored: &mut Restored) -> Result<(), String> {
+    pub(super) async fn remove_drop_ins(&self, restored: &mut Restored) -> Result<(), RestoreError> {
         let writer = HostWriter::new(self.root.clone(), WriteScope::for_host([], Path::new(STATE_DIR)));
-        let files = proxy::drop_ins_of_ours(&self.root).map_err(sentence)?;
+        let files = proxy::drop_ins_of_ours(&self.root)?;
         for file in &files {
-            writer.remove(file).map_err(sentence)?;
+            writer.remove(file)?;
             if let Some(directory) = file.parent() {
-                writer.remove_dir_if_empty(directory).map_err(sentence)?;
+                writer.remove_dir_if_empty(directory)?;
             }
             restored.done.push(format!("remove {}", file.display()));
             if self.depth == Depth::Exact {
@@ -40,7 +38,7 @@ impl Host {
         }
         // The files of a host that does not run here are read when it boots.
         if !files.is_empty() && Systemd::is_booted(self.root.path()) {
-            self.systemd.daemon_reload().await.map_err(|error| error.to_string())?;
+            self.systemd.daemon_reload().await?;
         }
         Ok(())
     }
@@ -50,11 +48,11 @@ impl Host {
         &self,
         edits: Vec<ConfigEdit>,
         restored: &mut Restored,
-    ) -> Result<Vec<ConfigEdit>, String> {
+    ) -> Result<Vec<ConfigEdit>, RestoreError> {
         let mut kept = Vec::new();
         for edit in edits.into_iter().rev() {
             let file = edit.config_file.display();
-            let action = take_back(&self.root, &edit).map_err(sentence)?;
+            let action = take_back(&self.root, &edit)?;
             if self.stays(&edit, &action) {
                 if let TakeBack::ByHand(why) = action {
                     restored.by_hand.push(why);
@@ -72,16 +70,16 @@ impl Host {
             match action {
                 TakeBack::Nothing => {}
                 TakeBack::Write(content) => {
-                    since_start::note(&self.root, &edit.config_file, Some(&content)).map_err(sentence)?;
-                    let attributes = attributes(&self.root, &edit.config_file).map_err(sentence)?;
-                    if writer.write(&edit.config_file, &content, attributes).map_err(sentence)? == Written::Written {
+                    since_start::note(&self.root, &edit.config_file, Some(&content))?;
+                    let attributes = attributes(&self.root, &edit.config_file)?;
+                    if writer.write(&edit.config_file, &content, attributes)? == Written::Written {
                         restored.done.push(format!("take our edit out of {file}"));
                         self.note_restart(&edit, restored);
                     }
                 }
                 TakeBack::Remove => {
-                    since_start::note(&self.root, &edit.config_file, None).map_err(sentence)?;
-                    writer.remove(&edit.config_file).map_err(sentence)?;
+                    since_start::note(&self.root, &edit.config_file, None)?;
+                    writer.remove(&edit.config_file)?;
                     restored.done.push(format!("remove {file}, which the operator had created"));
                     self.note_restart(&edit, restored);
                 }
@@ -92,7 +90,7 @@ impl Host {
                 }
             }
             if let Some(backup) = &edit.backup {
-                state.writer().remove(backup).map_err(sentence)?;
+                state.writer().remove(backup)?;
             }
         }
         kept.reverse();
@@ -113,11 +111,6 @@ impl Host {
     fn writer(&self, config_file: &Path) -> HostWriter {
         HostWriter::new(self.root.clone(), WriteScope::for_host([config_file], Path::new(STATE_DIR)))
     }
-}
-
-/// The directory that an edit set.
-pub(super) fn directory_of(edit: &ConfigEdit) -> Option<PathBuf> {
-    edit.undo.directory().map(Path::to_owned)
 }
 
 fn attributes(root: &HostRoot, file: &Path) -> Result<Attributes, FileError> {
