@@ -39,12 +39,6 @@ impl FileError {
     pub fn is_read_only(&self) -> bool {
         matches!(self.reason, Reason::System(Errno::ROFS))
     }
-
-    /// The file system is full or the quota is used up; the same call may work later.
-    #[must_use]
-    pub fn is_no_space(&self) -> bool {
-        matches!(self.reason, Reason::System(Errno::NOSPC | Errno::DQUOT))
-    }
 }
 
 /// What was tried.

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{
     document::{ConfigFile, Document, Statement, StatementKind},
@@ -14,7 +13,7 @@ use super::{
     version::CONFIG_PATH,
     version::Spelling,
 };
-use crate::containerd::Version;
+use crate::{containerd::Version, digest::Digest};
 
 /// What an edit was. It is kept in the journal; it holds no more of the file than the edit itself touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +22,8 @@ pub struct Undo {
     pub file: PathBuf,
     /// Whether the edit created the file.
     pub created: bool,
-    /// SHA-256 of the file as the edit left it, in hex.
-    pub after: String,
+    /// The file as the edit left it.
+    pub after: Digest,
     /// Exactly back, stage by stage, from the bytes that the edit left.
     back: Vec<Vec<Splice>>,
     /// The key that the edit set: `config_path`.
@@ -132,7 +131,7 @@ impl Undo {
         Self {
             file: file.to_owned(),
             created: false,
-            after: hash(bytes),
+            after: Digest::of(bytes),
             back: Vec::new(),
             key: None,
             local_pull: None,
@@ -160,7 +159,7 @@ impl Undo {
     pub(crate) fn add_comments(&mut self, back: Vec<Splice>, blocks: Vec<Block>, after: &[u8]) {
         self.back.push(back);
         self.blocks = blocks;
-        self.after = hash(after);
+        self.after = Digest::of(after);
     }
 
     /// The directory that the edit set; `None` where it set none.
@@ -175,7 +174,7 @@ impl Undo {
     /// Whether `bytes` are exactly what the edit wrote: then a backup may be put back as it is.
     #[must_use]
     pub fn wrote(&self, bytes: &[u8]) -> bool {
-        self.after == hash(bytes)
+        self.after == Digest::of(bytes)
     }
 }
 
@@ -331,12 +330,4 @@ fn take_back_blocks(bytes: Vec<u8>, undo: &Undo) -> Result<Vec<u8>, UndoError> {
 
 fn position(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     (!needle.is_empty()).then(|| bytes.windows(needle.len()).position(|window| window == needle)).flatten()
-}
-
-fn hash(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }

@@ -270,7 +270,6 @@ fn a_full_disk_leaves_the_old_file_whole() {
         let path = Path::new("/etc/containerd/hosts.toml");
         writer.write(path, b"old", PUBLIC).expect("write");
         let error = writer.write(path, &vec![1; 1 << 20], PUBLIC).expect_err("64 KiB are too small for 1 MiB");
-        assert!(error.is_no_space(), "{error}");
         insta::assert_snapshot!(error, @"cannot write /etc/containerd/hosts.toml: no space is left on the device; free some space");
         assert_eq!(fs::read(at.join("etc/containerd/hosts.toml")).expect("read"), b"old");
         assert_eq!(fs::read_dir(at.join("etc/containerd")).expect("list").count(), 1, "nothing is left behind");

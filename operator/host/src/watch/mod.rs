@@ -35,9 +35,6 @@ use crate::{
     root::{DirEntry, HostRoot, Kind},
 };
 
-/// How often to look in any case.
-pub const PERIOD: Duration = Duration::from_secs(30);
-
 /// Changes come in bursts (a temporary file, a rename); a look waits until there was none for this long.
 const QUIET: Duration = Duration::from_millis(50);
 
