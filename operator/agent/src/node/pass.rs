@@ -24,7 +24,7 @@ use super::{
     Asking, Node,
     observe::{existing_records, observe_node},
     place,
-    proxy::Kept,
+    proxy::{DropInError, Kept},
     restart::Due,
 };
 use crate::{approval::RestartPermission, metrics::Metrics};
@@ -47,6 +47,17 @@ pub enum PlanError {
     /// A file of the host cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+/// A plan could not be carried out. What was done until then is whole, and the next pass goes on.
+#[derive(Debug, Error)]
+enum ExecuteError {
+    /// The files.
+    #[error(transparent)]
+    Files(#[from] ApplyError),
+    /// The drop-in of the forward proxy.
+    #[error(transparent)]
+    DropIn(#[from] DropInError),
 }
 
 /// A plan that may be carried out, with what its files are written by.
@@ -176,8 +187,8 @@ impl Node {
             }
             return Verdict::failed(stop.failure, stop.why.clone());
         }
-        if let Err(why) = self.execute(&prepared, metrics, facts).await {
-            return Verdict::failed(NodeFailure::Apply, why);
+        if let Err(error) = self.execute(&prepared, metrics, facts).await {
+            return Verdict::failed(NodeFailure::Apply, error.to_string());
         }
         let mut verdict = Verdict::Ready;
         if plan.restart.any() {
@@ -218,16 +229,14 @@ impl Node {
         Ok(Prepared { host, writer, role: observed.role, records })
     }
 
-    /// Makes the host as the plan says, as far as that needs no restart. The error is a sentence.
-    async fn execute(&mut self, prepared: &Prepared, metrics: &Metrics, facts: &mut Facts) -> Result<(), String> {
+    /// Makes the host as the plan says, as far as that needs no restart.
+    async fn execute(&mut self, prepared: &Prepared, metrics: &Metrics, facts: &mut Facts) -> Result<(), ExecuteError> {
         let Prepared { host: HostPlan { plan, .. }, writer, records, .. } = prepared;
         if let Some(records) = records {
-            write_files(records, plan).map_err(|error| {
-                let why = error.to_string();
+            write_files(records, plan).inspect_err(|error| {
                 facts.registries.iter_mut().for_each(|registry| {
-                    registry.error.get_or_insert_with(|| why.clone());
+                    registry.error.get_or_insert_with(|| error.to_string());
                 });
-                why
             })?;
         }
         facts.conflicts = plan.conflicts();
@@ -236,10 +245,15 @@ impl Node {
             self.drift.note(path, what);
         }
         metrics.file_changes.inc_by(plan.files.iter().map(|(_, files)| files.ops.len() as u64).sum());
-        self.keep_drop_in(writer, &plan.proxy, facts).await
+        Ok(self.keep_drop_in(writer, &plan.proxy, facts).await?)
     }
 
-    async fn keep_drop_in(&mut self, writer: &HostWriter, plan: &ProxyPlan, facts: &mut Facts) -> Result<(), String> {
+    async fn keep_drop_in(
+        &mut self,
+        writer: &HostWriter,
+        plan: &ProxyPlan,
+        facts: &mut Facts,
+    ) -> Result<(), DropInError> {
         let Self { daemon, drop_in, .. } = self;
         let systemd = daemon.systemd.clone();
         let Some(seen) = daemon.seen_mut() else { return Ok(()) };

@@ -11,9 +11,10 @@ use registry_mirror_core::{
 };
 use registry_mirror_host::{
     files::HostWriter,
-    restart::{DropIn, place_drop_in},
+    restart::{DropIn, RestartError, place_drop_in},
     systemd::Systemd,
 };
+use thiserror::Error;
 
 /// The directory of the drop-in, while there is one.
 pub(super) fn watched_directory(containerd: &ContainerdObservation) -> Option<PathBuf> {
@@ -28,6 +29,17 @@ pub(super) struct KeptDropIn {
     /// Its content; `None` where it was not put in place yet.
     placed: Option<Digest>,
     put_backs: PutBacks,
+}
+
+/// The drop-in could not be put in place.
+#[derive(Debug, Error)]
+pub(super) enum DropInError {
+    /// It is another file than the plan was made for.
+    #[error("{} was changed by somebody else at the same moment", .0.display())]
+    Changed(PathBuf),
+    /// It cannot be written, or systemd does not read it.
+    #[error(transparent)]
+    Place(#[from] RestartError),
 }
 
 /// What there is to say of others who change the drop-in.
@@ -45,14 +57,14 @@ impl KeptDropIn {
     /// Makes a change that the running daemon needs no restart for.
     ///
     /// # Errors
-    /// A sentence.
+    /// [`DropInError`]; nothing is kept in mind then, so that the next pass tries again.
     pub(super) async fn keep(
         &mut self,
         writer: &HostWriter,
         systemd: &Systemd,
         daemon: &mut ContainerdObservation,
         plan: &ProxyPlan,
-    ) -> Result<Kept, String> {
+    ) -> Result<Kept, DropInError> {
         let now = Timestamp::now();
         self.put_backs = std::mem::take(&mut self.put_backs).recent(now);
         let mut kept = Kept::default();
@@ -91,7 +103,7 @@ async fn place(
     systemd: &Systemd,
     daemon: &mut ContainerdObservation,
     change: &DropInChange,
-) -> Result<(), String> {
+) -> Result<(), DropInError> {
     let DropInChange { file, before, after, .. } = change;
     let drop_in = DropIn { file: file.clone(), before: before.clone(), after: after.clone() };
     let placed = place_drop_in(writer, systemd, &drop_in).await;
@@ -102,7 +114,7 @@ async fn place(
             tracing::info!("{} is as the cluster asks; containerd runs so already", file.display());
             Ok(())
         }
-        Ok(false) => Err(format!("{} was changed by somebody else at the same moment", file.display())),
-        Err(error) => Err(error.to_string()),
+        Ok(false) => Err(DropInError::Changed(file.clone())),
+        Err(error) => Err(error.into()),
     }
 }

@@ -1,46 +1,16 @@
 //! How one host is asked: what the keys of its table say, and how each is read, restricted and written.
 
-use std::time::Duration;
-
 use registry_mirror_crds::Capability;
 use toml_edit::Item;
 
 use super::{
     duration::{format_go_duration, parse_go_duration},
-    model::{Capabilities, ClientPair},
-    parse::{ParseError, Reader},
-    render::{array, client_value, string},
-    restrict::Omission,
+    model::{Capabilities, Fields},
+    omission::Omission,
+    reader::{ParseError, Reader},
+    text::{array, client_value, string},
 };
-use crate::{bundle::Header, containerd::Version};
-
-/// How a host is asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fields {
-    /// What it is asked for.
-    pub capabilities: Capabilities,
-    /// Files of trusted certificates, besides the roots of the node.
-    pub ca: Vec<String>,
-    /// Certificates that containerd shows.
-    pub client: Vec<ClientPair>,
-    /// Whether any certificate is accepted; `None` where the file does not say.
-    pub skip_verify: Option<bool>,
-    /// Headers of each request, in order.
-    pub headers: Vec<Header>,
-    /// The url's path is used as it stands, without `/v2` appended.
-    pub override_path: bool,
-    /// How long a TCP connection may take.
-    pub dial_timeout: Option<Duration>,
-}
-
-impl Fields {
-    /// The TLS settings alone.
-    #[must_use]
-    pub fn tls(&self) -> Self {
-        let skip_verify = self.skip_verify.filter(|skip| *skip);
-        Self { ca: self.ca.clone(), client: self.client.clone(), skip_verify, ..Self::default() }
-    }
-}
+use crate::containerd::Version;
 
 /// A key of a host's table.
 pub(super) struct Key {

@@ -1,10 +1,10 @@
 //! What a hosts.toml says, apart from how it is written.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use registry_mirror_crds::Capability;
 
-use super::fields::Fields;
+use crate::bundle::Header;
 
 /// The hosts of one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +33,34 @@ pub struct Host {
     pub url: String,
     /// How it is asked.
     pub fields: Fields,
+}
+
+/// How a host is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// What it is asked for.
+    pub capabilities: Capabilities,
+    /// Files of trusted certificates, besides the roots of the node.
+    pub ca: Vec<String>,
+    /// Certificates that containerd shows.
+    pub client: Vec<ClientPair>,
+    /// Whether any certificate is accepted; `None` where the file does not say.
+    pub skip_verify: Option<bool>,
+    /// Headers of each request, in order.
+    pub headers: Vec<Header>,
+    /// The url's path is used as it stands, without `/v2` appended.
+    pub override_path: bool,
+    /// How long a TCP connection may take.
+    pub dial_timeout: Option<Duration>,
+}
+
+impl Fields {
+    /// The TLS settings alone.
+    #[must_use]
+    pub fn tls(&self) -> Self {
+        let skip_verify = self.skip_verify.filter(|skip| *skip);
+        Self { ca: self.ca.clone(), client: self.client.clone(), skip_verify, ..Self::default() }
+    }
 }
 
 /// Files of a certificate and its key.
