@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
+use rustix::{fs::FileType, io::Errno};
 use thiserror::Error;
 
 /// What was tried, on which host path, why it failed and what to do about it.
@@ -94,6 +94,16 @@ pub enum Kind {
     /// A socket, device or pipe.
     #[error("a socket, device or pipe")]
     Other,
+}
+
+/// What the kernel says of it.
+pub(crate) fn kind_of(file_type: FileType) -> Kind {
+    match file_type {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        _ => Kind::Other,
+    }
 }
 
 /// Why a call failed; its text ends with what to do.

@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::root::{Kind, kind_of};
+use crate::file_error::{Kind, kind_of};
 
 /// Far more names than a host has hosts.toml files. Beyond it everything is forgotten, which costs one look.
 const MOST_NAMES: usize = 8192;

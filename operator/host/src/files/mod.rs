@@ -20,8 +20,8 @@ use rustix::{
 
 use crate::{
     fault,
-    file_error::{Action, FileError, Kind, Reason},
-    root::{self, Follow, HostRoot, Place, kind_of},
+    file_error::{Action, FileError, Kind, Reason, kind_of},
+    root::{self, Follow, HostRoot, Place},
 };
 
 pub use scope::WriteScope;

@@ -7,6 +7,7 @@
 
 mod paths;
 mod script;
+mod subject;
 
 use std::{
     ffi::OsString,
@@ -15,18 +16,17 @@ use std::{
 };
 
 use registry_mirror_core::plan::files::TEMPORARY_PREFIX;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
+pub use self::subject::{Arming, GuardedFile, Subject};
 use self::{
-    paths::{FilePaths, GuardPaths},
-    script::{BOOT_UNIT, boot_unit, script},
+    paths::{BOOT_UNIT, FilePaths, GuardPaths},
+    script::{boot_unit, script},
 };
 use crate::{
     fault,
     files::{Attributes, HostWriter, Owner as FileOwner},
-    restart::Arming,
     root::{FileError, HostRoot},
     systemd::{ActiveState, Systemd, SystemdError},
 };
@@ -72,28 +72,6 @@ pub enum Owner {
     Us,
     /// The guard: it has put the old file back, or is about to.
     Guard,
-}
-
-/// What is guarded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subject {
-    /// containerd's unit.
-    pub unit: String,
-    /// The files that the restart brings into force.
-    pub files: Vec<GuardedFile>,
-}
-
-/// One file that comes back if the restart is not finished.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GuardedFile {
-    /// The file, symlinks followed.
-    pub file: PathBuf,
-    /// Whether systemd must read it anew when it comes back.
-    pub is_drop_in: bool,
-    /// Whether it existed before.
-    pub existed: bool,
-    /// Whether there is none afterwards.
-    pub removed: bool,
 }
 
 /// The contents of a guarded file.

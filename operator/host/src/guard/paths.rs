@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{GuardedFile, script::BOOT_UNIT};
+use super::subject::GuardedFile;
+
+/// The unit that the script runs in at boot.
+pub(super) const BOOT_UNIT: &str = "registry-mirror-guard.service";
 
 /// What the guard puts on a host whatever it guards.
 #[derive(Debug, Clone, PartialEq, Eq)]

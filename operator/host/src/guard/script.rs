@@ -5,12 +5,9 @@
 use std::{collections::BTreeSet, path::Path};
 
 use super::{
-    GuardedFile, Subject,
     paths::{FilePaths, GuardPaths},
+    subject::{GuardedFile, Subject},
 };
-
-/// The unit that the script runs in at boot.
-pub(super) const BOOT_UNIT: &str = "registry-mirror-guard.service";
 
 /// The script, with every path and name written into it.
 pub(super) fn script(paths: &GuardPaths, subject: &Subject) -> String {

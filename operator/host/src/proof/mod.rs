@@ -13,10 +13,10 @@
 //!   answer of a registry: checking and unpacking. They are for the time around our own restart.
 
 mod image;
+pub(crate) mod left_behind;
 mod listener;
 
 use std::{
-    ffi::OsStr,
     hash::{BuildHasher, Hasher, RandomState},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -26,8 +26,10 @@ use std::{
 use registry_mirror_core::digest::Digest;
 use tokio::time::Instant;
 
+pub use self::left_behind::{is_directory, left_behind};
 use self::{
     image::TinyImage,
+    left_behind::{FIRST_LINE, PORT},
     listener::{Content, Listener},
 };
 use crate::{
@@ -35,16 +37,12 @@ use crate::{
     fault,
     files::{Attributes, HostWriter, Owner},
     guard::unfinished,
-    root::{FileError, HostRoot, Kind},
+    root::{FileError, HostRoot},
     shared,
 };
 
-/// The port of the made-up registry; nothing listens there on a host's loopback.
-const PORT: u16 = 1;
 /// The repositories that proofs ask for lie below it; nobody else's images do.
 const REPOSITORY: &str = "registry-mirror-proof";
-/// Begins a proof's file.
-const FIRST_LINE: &str = "# registry-mirror-operator: a self-test, removed within seconds.";
 /// All of a proof, both attempts together.
 const LIMIT: Duration = Duration::from_secs(5);
 /// A pull with all that belongs to it: snapshotters that make a file system for each layer take seconds on a slow disk.
@@ -312,37 +310,12 @@ fn directory_name(address: Ipv4Addr) -> String {
     format!("{address}_{PORT}_")
 }
 
-/// Whether a directory of this name below a certs.d is one that a proof writes into, on whichever node.
-#[must_use]
-pub fn is_directory(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    name.starts_with("127.") && name.ends_with(&format!("_{PORT}_"))
-}
-
 /// Where the proof writes below a certs.d.
 ///
 /// # Errors
 /// On what the kernel says.
 pub fn directory(root: &HostRoot, certs_d: &Path) -> Result<PathBuf, FileError> {
     Ok(certs_d.join(directory_name(address(root, certs_d)?)))
-}
-
-/// What proofs that were cut off have left in a certs.d, on whichever node.
-///
-/// # Errors
-/// On what the kernel says.
-pub fn left_behind(root: &HostRoot, certs_d: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let mut left = Vec::new();
-    for entry in root.read_dir(certs_d)?.unwrap_or_default() {
-        if entry.kind == Kind::Directory && is_directory(&entry.name) {
-            let directory = certs_d.join(&entry.name);
-            let hosts = root.read(&directory.join("hosts.toml"))?;
-            if hosts.is_none_or(|content| content.starts_with(FIRST_LINE.as_bytes())) {
-                left.push(directory);
-            }
-        }
-    }
-    Ok(left)
 }
 
 #[cfg(test)]

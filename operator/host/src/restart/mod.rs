@@ -25,7 +25,9 @@ use std::{
 
 pub use place::{Placed, place, place_drop_in};
 pub use recover::recover;
-pub use recovery::{Action, Arming, ConfigIs, Daemon, Progress, next};
+pub use recovery::{Action, ConfigIs, Daemon, Progress, next};
+
+pub use crate::guard::Arming;
 
 use registry_mirror_core::{
     config_toml::Edit,

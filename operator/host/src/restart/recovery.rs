@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::guard::Arming;
+
 /// The last step that the journal names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,20 +23,6 @@ pub enum Progress {
     Proved,
     /// The old file is being put back.
     RollingBack,
-}
-
-/// The guard's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arming {
-    /// Nothing of it is there that could act.
-    Disarmed,
-    /// It acts at its deadline or at the next boot.
-    Armed {
-        /// Whether that was in this boot. If not, its boot unit has not run, and no timer runs either.
-        this_boot: bool,
-    },
-    /// It has taken the outcome and has put the old file back, is about to, or tried to.
-    Fired,
 }
 
 /// What stands in the files that the restart brings into force: one, or containerd's configuration and a drop-in.

@@ -27,6 +27,7 @@ use rustix::{
     io::Errno,
 };
 
+use crate::file_error::kind_of;
 pub use crate::file_error::{FileError, Kind};
 use crate::{
     fault,
@@ -367,15 +368,6 @@ pub(crate) fn list(directory: &OwnedFd) -> Result<Vec<DirEntry>, Errno> {
     }
     entries.sort();
     Ok(entries)
-}
-
-pub(crate) fn kind_of(file_type: FileType) -> Kind {
-    match file_type {
-        FileType::RegularFile => Kind::File,
-        FileType::Directory => Kind::Directory,
-        FileType::Symlink => Kind::Symlink,
-        _ => Kind::Other,
-    }
 }
 
 pub(crate) fn stat_of(file: &OwnedFd) -> Result<Stat, Errno> {

@@ -17,7 +17,7 @@ use rustix::{fs::FlockOperation, io::Errno};
 use crate::{
     file_error::{Action, FileError, Reason},
     files::HostWriter,
-    proof,
+    proof::left_behind::left_behind,
     root::{HostRoot, Kind},
     state::StateDir,
 };
@@ -221,7 +221,7 @@ impl Farewell {
     /// On what the kernel says.
     pub fn complete(self, writer: &HostWriter) -> Result<(), FileError> {
         let Self { certs_d, _right } = self;
-        for directory in proof::left_behind(writer.root(), &certs_d)? {
+        for directory in left_behind(writer.root(), &certs_d)? {
             writer.remove(&directory.join("hosts.toml"))?;
             writer.remove_dir_if_empty(&directory)?;
         }
