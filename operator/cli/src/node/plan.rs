@@ -138,7 +138,7 @@ fn is_root() -> bool {
 }
 
 fn has_changes(plan: &NodePlan) -> bool {
-    plan.restart.any() || !plan.steps().is_empty() || plan.proxy.change().is_some()
+    plan.restarts() || !plan.steps().is_empty() || plan.proxy.change().is_some()
 }
 
 fn as_data(host: &HostPlan) -> Plan {
@@ -193,7 +193,7 @@ fn table(host: &HostPlan, secrets: Secrets, out: &mut dyn Write) -> std::io::Res
     let NodePlan { config, registries, proxy, newly_read, .. } = plan;
     let (containerd, steps) = (&containerd.facts, plan.steps());
     let mut rows = TabWriter::new(Vec::new()).padding(3);
-    let restart = if plan.restart.any() { "yes, once" } else { "no" };
+    let restart = if plan.restarts() { "yes, once" } else { "no" };
     writeln!(rows, "PLAN\t{}", config.kind())?;
     writeln!(rows, "REASON\t{}", config.reason())?;
     writeln!(rows, "CONTAINERD\t{}, {} ({})", containerd.version, containerd.distribution, containerd.evidence)?;

@@ -134,11 +134,17 @@ impl NodePlan {
         self.config.directory()
     }
 
+    /// Whether containerd is to be restarted for it: not where that is needed and held back.
+    #[must_use]
+    pub const fn restarts(&self) -> bool {
+        (self.restart.config && self.config.needs_restart()) || self.restart.proxy
+    }
+
     /// For status, and as the controller approves it.
     #[must_use]
     pub fn facts(&self) -> PlanFacts {
         PlanFacts {
-            restart: self.restart.any(),
+            restart: self.restarts(),
             newly_read: self.newly_read.clone(),
             ..plan_facts(&self.config, &self.proxy)
         }

@@ -9,6 +9,7 @@ use crate::{
         managed_elsewhere::ManagedElsewhere,
         proxy::ObservedProxy,
         rewrites::Rewrite,
+        since_start::{ChangedSinceStart, Unread},
     },
     status::node::ContainerdFacts,
 };
@@ -119,4 +120,23 @@ fn without_a_mirror_there_is_no_restart() {
     };
     // Without a bundle it is asked what the configuration needs.
     assert_eq!([Some(&some), Some(&none), None].map(restart), [true, false, true]);
+}
+
+#[test]
+fn a_restart_that_is_held_back_is_none() {
+    let mut observed = observation(Version::new(1, 7, 35));
+    observed.containerd.plan =
+        ConfigPlan::Patch { directory: "/certs.d".into(), edit: None, reason: "it is not set".to_owned() };
+    observed.containerd.held =
+        ChangedSinceStart::of("containerd.service", vec![Unread::Changed("/etc/containerd/config.toml".into())]);
+    let bundle = slice(true);
+    let plan = |restart| {
+        let asked = Asked { bundle: Some(&bundle), proxy: None, restart };
+        plan_node(&observed, asked, &MirrorHealth::default())
+    };
+    let held = plan(RestartBy::Operator);
+    assert_eq!(held.stop.as_ref().map(|stop| stop.failure), Some(NodeFailure::ChangedSinceStart));
+    assert!(!held.facts().restart && held.facts().kind == PlanKind::Unsupported);
+    let by_others = plan(RestartBy::Others);
+    assert!(by_others.stop.is_none() && by_others.facts().restart);
 }
