@@ -7,6 +7,7 @@ use registry_mirror_core::{
     bundle::Bundle,
     node_bundle::{Heard, Wish, wish},
     node_plan::MirrorHealth,
+    status::node::{Effective, Facts, NodeFailure, Verdict},
 };
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -22,7 +23,6 @@ use crate::{
     reporter, second_look,
     serve::serve,
 };
-use registry_mirror_core::status::node::{Effective, Facts, NodeFailure, Verdict};
 
 /// The agent cannot go on.
 #[derive(Debug, Error)]

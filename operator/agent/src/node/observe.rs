@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use registry_mirror_core::{
-    config_toml::{ConfigError, LoadedConfig, MigratedRegistry},
+    config_toml::MigratedRegistry,
     containerd::Version,
     node_plan::{ContainerdObservation, Observation},
-    observed::{Detected, Observed, Supervisor, Writable},
-    plan::shared::Role,
+    observed::{Observed, Supervisor, Writable},
     plan::{
         ConfigPlan,
         files::{Ownership, foreign::Root},
@@ -16,7 +15,7 @@ use registry_mirror_core::{
         plan_config,
         proxy::ObservedProxy,
         rewrites::{self, OwnEdit, Rewrite, is_in_question},
-        shared::DIRECTORY,
+        shared::{DIRECTORY, Role},
         since_start::{ChangedSinceStart, KnownContents, unread},
     },
     status::node::ContainerdFacts,
@@ -56,8 +55,8 @@ pub enum Asking {
     Forbidden,
 }
 
-/// Looks at the daemon that runs here. `ours` is our last edit of its configuration. `proofs` are those that were had; another pull is
-/// asked for where they leave it open.
+/// Looks at the daemon that runs here. `ours` is our last edit of its configuration. `proofs` are those that were had;
+/// another pull is asked for where they leave it open.
 ///
 /// # Errors
 /// Where no containerd answers or the host cannot be read.
@@ -104,38 +103,8 @@ pub async fn observe_daemon(
         plan = plan_config(&observed, &date);
     }
     let started_at = unit_state.as_ref().and_then(|unit| unit.started_at);
-    let Observed {
-        containerd,
-        distribution,
-        supervisor,
-        config_file,
-        config,
-        config_writable: _,
-        imports_writable: _,
-        links: _,
-        directory_writable: _,
-        proof,
-    } = observed;
-    let facts = containerd_facts(containerd, distribution, &config_file, &config, &plan, started_at);
-    let unit = match supervisor {
-        Supervisor::Unit(unit) => Some(unit),
-        Supervisor::Embedded { .. } | Supervisor::Offline | Supervisor::Unknown(_) => None,
-    };
-    let seen = ContainerdObservation {
-        facts,
-        version: containerd,
-        plan,
-        held,
-        known,
-        config_readable: config.is_ok(),
-        unit,
-        config_file,
-        proof,
-        proxy,
-        rewrite,
-        as_written,
-    };
-    Ok(SeenDaemon { seen, cri, asking })
+    let found = described(observed, plan, proxy, started_at);
+    Ok(SeenDaemon { seen: ContainerdObservation { held, known, rewrite, as_written, ..found }, cri, asking })
 }
 
 /// The daemon that will run on a host of which there are only the files.
@@ -145,40 +114,26 @@ pub async fn observe_daemon(
 pub fn look_offline(root: &HostRoot, version: Version) -> Result<ContainerdObservation, ObserveError> {
     let observed = observe::offline(root, version, None)?;
     let plan = plan_config(&observed, &today());
-    let Observed { containerd, distribution, supervisor, config_file, config, proof, .. } = observed;
     let proxy = ObservedProxy {
-        distribution: distribution.distribution,
-        supervisor,
+        distribution: observed.distribution.distribution,
+        supervisor: observed.supervisor.clone(),
         drop_in: None,
         writable: Writable::Yes,
         running: None,
         elsewhere: Vec::new(),
     };
-    Ok(ContainerdObservation {
-        facts: containerd_facts(containerd, distribution, &config_file, &config, &plan, None),
-        version,
-        plan,
-        held: None,
-        known: None,
-        config_readable: config.is_ok(),
-        unit: None,
-        config_file,
-        proof,
-        proxy,
-        rewrite: Rewrite::None,
-        as_written: None,
-    })
+    Ok(described(observed, plan, proxy, None))
 }
 
-fn containerd_facts(
-    version: Version,
-    distribution: Detected,
-    config_file: &Path,
-    config: &Result<LoadedConfig, ConfigError>,
-    plan: &ConfigPlan,
+/// What was observed with the plan for it, of a daemon that nobody has changed anything of.
+fn described(
+    observed: Observed,
+    plan: ConfigPlan,
+    proxy: ObservedProxy,
     started_at: Option<Timestamp>,
-) -> ContainerdFacts {
-    ContainerdFacts {
+) -> ContainerdObservation {
+    let Observed { containerd: version, distribution, supervisor, config_file, config, proof, .. } = observed;
+    let facts = ContainerdFacts {
         version: version.to_string(),
         distribution: distribution.distribution.name().to_owned(),
         evidence: distribution.evidence,
@@ -186,6 +141,24 @@ fn containerd_facts(
         config_version: config.as_ref().ok().and_then(|config| config.analyze().declared_version),
         directory: plan.directory().map(|directory| directory.display().to_string()),
         started_at,
+    };
+    let unit = match supervisor {
+        Supervisor::Unit(unit) => Some(unit),
+        Supervisor::Embedded { .. } | Supervisor::Offline | Supervisor::Unknown(_) => None,
+    };
+    ContainerdObservation {
+        facts,
+        version,
+        plan,
+        held: None,
+        known: None,
+        config_readable: config.is_ok(),
+        unit,
+        config_file,
+        proof,
+        proxy,
+        rewrite: Rewrite::None,
+        as_written: None,
     }
 }
 
@@ -238,11 +211,21 @@ fn migrated_before(root: &HostRoot) -> Result<Vec<MigratedRegistry>, FileError> 
     Ok(registries)
 }
 
-/// The records of what is ours in a directory, as far as there are any: opening them would make them.
+/// The same with the records as far as there are any: opening them would make them, and nothing is to be touched.
 ///
 /// # Errors
-/// Where they cannot be read.
-pub fn existing_records(root: &HostRoot, role: &Role, directory: &Path) -> Result<Option<StateDir>, FileError> {
+/// Where something cannot be read.
+pub fn observe_untouched(
+    root: &HostRoot,
+    containerd: ContainerdObservation,
+    role: Role,
+) -> Result<Observation, FileError> {
+    let directory = containerd.directory().map(Path::to_owned);
+    let records = directory.map(|directory| existing_records(root, &role, &directory)).transpose()?.flatten();
+    observe_node(root, containerd, role, records.as_ref())
+}
+
+fn existing_records(root: &HostRoot, role: &Role, directory: &Path) -> Result<Option<StateDir>, FileError> {
     let place = match role {
         Role::Alone => PathBuf::from(STATE_DIR),
         Role::Writer { .. } | Role::StandBy { .. } => directory.join(DIRECTORY),

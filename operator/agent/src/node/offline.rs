@@ -22,7 +22,7 @@ use registry_mirror_host::{
 
 use super::{
     NodeError,
-    observe::{existing_records, look_offline, observe_node},
+    observe::{look_offline, observe_untouched},
     pass::{HostPlan, PlanError, write_files},
     place::{Daemon, place_edit, writer_for},
 };
@@ -49,11 +49,7 @@ impl Offline {
     /// Where the host cannot be read.
     pub fn plan(&self, bundle: Option<&Bundle>) -> Result<HostPlan, PlanError> {
         let containerd = look_offline(&self.root, self.version)?;
-        let role = Role::Alone;
-        let directory = containerd.directory().map(Path::to_owned);
-        let records = directory.map(|directory| existing_records(&self.root, &role, &directory)).transpose();
-        let observed =
-            records.and_then(|records| observe_node(&self.root, containerd, role, records.flatten().as_ref()))?;
+        let observed = observe_untouched(&self.root, containerd, Role::Alone)?;
         let asked = Asked { bundle, proxy: None, restart: RestartBy::Others };
         let plan = plan_node(&observed, asked, &MirrorHealth::default());
         Ok(HostPlan { containerd: observed.containerd, plan })

@@ -17,15 +17,13 @@ use registry_mirror_host::{
     shared::{records_of, role_now, take_role},
     state::StateDir,
 };
-
 use thiserror::Error;
 
 use super::{
     Asking, Node,
-    observe::{existing_records, observe_node},
+    observe::{observe_node, observe_untouched},
     place,
     proxy::{DropInError, Kept},
-    restart::Due,
 };
 use crate::{approval::RestartPermission, metrics::Metrics};
 
@@ -96,14 +94,11 @@ impl Node {
 
     async fn inspect(&mut self, asked: Asked<'_>) -> Result<HostPlan, PlanError> {
         let containerd = self.observe(Asking::Forbidden).await?.seen.clone();
-        let observed = match containerd.directory() {
-            None => observe_node(&self.root, containerd, Role::Alone, None),
-            Some(directory) => role_now(&self.root, directory).and_then(|role| {
-                let records = existing_records(&self.root, &role, directory)?;
-                observe_node(&self.root, containerd.clone(), role, records.as_ref())
-            }),
+        let role = match containerd.directory() {
+            None => Role::Alone,
+            Some(directory) => role_now(&self.root, directory)?,
         };
-        let observed = observed?;
+        let observed = observe_untouched(&self.root, containerd, role)?;
         let plan = plan_node(&observed, asked, &self.health);
         Ok(HostPlan { containerd: observed.containerd, plan })
     }
@@ -191,9 +186,8 @@ impl Node {
             return Verdict::failed(NodeFailure::Apply, error.to_string());
         }
         let mut verdict = Verdict::Ready;
-        if plan.restart.any() {
-            let due = Due { config: plan.restart.config, proxy: plan.proxy.clone() };
-            verdict = self.restart_if_allowed(&prepared.writer, &due, permission, metrics).await;
+        if plan.restarts() {
+            verdict = self.restart_if_allowed(&prepared.writer, &prepared.host, permission, metrics).await;
             // The node has changed under the facts: they speak of what is now.
             if verdict == Verdict::Ready
                 && let Ok(now) = self.observe(Asking::Allowed).await.map(|daemon| daemon.seen.clone())

@@ -5,6 +5,7 @@ use std::path::Path;
 use registry_mirror_core::{
     config_toml::{Edit, MigratedRegistry},
     plan::{ConfigPlan, config::DEFAULT_DIRECTORY},
+    status::node::{NodeFailure, Verdict},
 };
 use registry_mirror_host::{
     file_error::FileError,
@@ -15,7 +16,6 @@ use registry_mirror_host::{
 };
 
 use super::edits;
-use registry_mirror_core::status::node::{NodeFailure, Verdict};
 
 /// Whether a daemon runs that has not read what was put in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

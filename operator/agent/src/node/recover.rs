@@ -1,6 +1,7 @@
 //! A restart that an earlier process began: finished or undone before anything else is planned.
 
 use jiff::Timestamp;
+use registry_mirror_core::status::node::NodeFailure;
 use registry_mirror_host::{
     journal,
     restart::{RestartError, recover},
@@ -8,7 +9,6 @@ use registry_mirror_host::{
 
 use super::Node;
 use crate::metrics::Metrics;
-use registry_mirror_core::status::node::NodeFailure;
 
 impl Node {
     /// Settles what was left unfinished. The caller holds the lock.

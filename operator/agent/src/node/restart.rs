@@ -5,11 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use registry_mirror_core::{
     budget::ChangeHash,
-    node_plan::plan_facts,
-    plan::{
-        PlanHash, ProxyPlan,
-        proxy::{DropInChange, restart_hash},
-    },
+    node_plan::NodePlan,
+    plan::{PlanHash, ProxyPlan, proxy::DropInChange},
+    status::node::{Effective, Facts, NodeFailure, PlanFacts, ProxyFacts, Verdict},
 };
 use registry_mirror_host::{
     files::HostWriter,
@@ -18,28 +16,19 @@ use registry_mirror_host::{
     state::{BegunRestart, FailedBy, FailedPlan, ProvedRestart, Restarts, StateDir},
 };
 
-use super::{Node, edits, observe::SeenDaemon, place};
+use super::{Node, edits, pass::HostPlan, place};
 use crate::{approval::RestartPermission, metrics::Metrics};
-use registry_mirror_core::status::node::{Effective, Facts, NodeFailure, ProxyFacts, Verdict};
-
-/// What a restart is to bring into force.
-pub(super) struct Due {
-    /// The plan of the configuration: it has an edit, or the daemon has not read the last one.
-    pub config: bool,
-    /// The plan of the proxy.
-    pub proxy: ProxyPlan,
-}
 
 impl Node {
-    /// Restarts containerd if there is permission.
+    /// Restarts containerd for a plan if there is permission.
     pub(super) async fn restart_if_allowed(
         &mut self,
         writer: &HostWriter,
-        due: &Due,
+        host: &HostPlan,
         permission: &RestartPermission,
         metrics: &Metrics,
     ) -> Verdict {
-        let Some(request) = self.daemon.seen().and_then(|daemon| request(daemon, due, self.ready_limit)) else {
+        let Some(request) = request(host, self.ready_limit) else {
             let why = "containerd must restart once, and no systemd unit runs it: restart it by hand";
             return Verdict::failed(NodeFailure::Unsupported, why);
         };
@@ -49,9 +38,9 @@ impl Node {
             .failed
             .filter(|failed| failed.plan.is_none() || failed.plan.as_deref() == Some(request.plan.as_str()));
         let (outcome, permission_given_at) = match permission {
-            RestartPermission::FilesOnly => return self.place_files_only(writer),
+            RestartPermission::FilesOnly => return self.place_files_only(writer, &host.plan),
             RestartPermission::Person => {
-                (self.run_restart(writer, &request, due, &AlwaysApproved, metrics).await, Timestamp::now())
+                (self.run_restart(writer, &request, host, &AlwaysApproved, metrics).await, Timestamp::now())
             }
             RestartPermission::Cluster(cluster) => {
                 let used = failed.as_ref().map(|failed| failed.permission_given_at);
@@ -61,7 +50,7 @@ impl Node {
                         None => Verdict::RestartPending,
                     };
                 };
-                (self.run_restart(writer, &request, due, &approval, metrics).await, approval.given_at)
+                (self.run_restart(writer, &request, host, &approval, metrics).await, approval.given_at)
             }
         };
         // Whatever happened, what was seen before it is out of date.
@@ -82,26 +71,24 @@ impl Node {
     }
 
     /// The files as they must stand before the next start, which somebody else makes.
-    fn place_files_only(&mut self, writer: &HostWriter) -> Verdict {
-        let Some(daemon) = self.daemon.seen() else { return Verdict::RestartPending };
-        let verdict = match StateDir::open(writer) {
-            Ok(state) => place::place_edit(&state, &daemon.seen.plan, place::Daemon::Runs),
-            Err(error) => Verdict::failed(NodeFailure::Apply, error.to_string()),
-        };
+    fn place_files_only(&mut self, writer: &HostWriter, plan: &NodePlan) -> Verdict {
         self.daemon.forget_seen();
-        verdict
+        match StateDir::open(writer) {
+            Ok(state) => place::place_edit(&state, &plan.config, place::Daemon::Runs),
+            Err(error) => Verdict::failed(NodeFailure::Apply, error.to_string()),
+        }
     }
 
     async fn run_restart(
         &self,
         writer: &HostWriter,
         request: &Request,
-        due: &Due,
+        host: &HostPlan,
         approval: &impl Approval,
         metrics: &Metrics,
     ) -> Result<Outcome, RestartError> {
         let Some(daemon) = self.daemon.seen() else { return Ok(Outcome::Abandoned) };
-        let migrated = daemon.seen.plan.migrated();
+        let migrated = host.plan.config.migrated();
         if let Change { config: Some(edit), .. } = &request.change
             && let Err(error) = self.records.state().and_then(|state| edits::note(&state, edit, migrated))
         {
@@ -109,14 +96,13 @@ impl Node {
             return Ok(Outcome::Refused { why: error.to_string() });
         }
         let mut restarts = self.records.restarts();
-        let plan_facts = plan_facts(&daemon.seen.plan, &due.proxy);
-        restarts.begun =
-            Some(BegunRestart { plan: request.plan.as_str().to_owned(), change: plan_facts.change.clone() });
+        let PlanFacts { change, reason, .. } = host.plan.facts();
+        restarts.begun = Some(BegunRestart { plan: request.plan.as_str().to_owned(), change });
         if let Err(error) = self.records.state().and_then(|state| state.save_restarts(&restarts)) {
             return Ok(Outcome::Refused { why: error.to_string() });
         }
         metrics.restarts.inc();
-        tracing::info!(plan = %request.plan, "restarting containerd: {}", plan_facts.reason);
+        tracing::info!(plan = %request.plan, "restarting containerd: {reason}");
         let state = match StateDir::open(writer) {
             Ok(state) => state,
             Err(error) => return Ok(Outcome::Refused { why: error.to_string() }),
@@ -254,10 +240,11 @@ fn rolled_back(why: &str, still_down: Option<&str>) -> String {
     }
 }
 
-/// What is due as a request; `None` where no unit can be restarted.
-fn request(daemon: &SeenDaemon, due: &Due, ready_limit: Duration) -> Option<Request> {
-    let Due { config, proxy } = due;
-    let (drop_in, variables) = match proxy {
+/// What a plan restarts containerd for, as a request; `None` where no unit can be restarted. Its hash is the one that status
+/// shows and an approval names.
+fn request(host: &HostPlan, ready_limit: Duration) -> Option<Request> {
+    let HostPlan { containerd, plan } = host;
+    let (drop_in, variables) = match &plan.proxy {
         ProxyPlan::Change(DropInChange { file, before, after, variables, restart: true, .. }) => {
             let (file, before, after) = (file.clone(), before.clone(), after.clone());
             (Some(DropIn { file, before, after }), variables.clone())
@@ -268,15 +255,15 @@ fn request(daemon: &SeenDaemon, due: &Due, ready_limit: Duration) -> Option<Requ
         | ProxyPlan::Unsupported { .. }
         | ProxyPlan::HeldBack { .. } => (None, Vec::new()),
     };
-    let edit = daemon.seen.plan.edit().filter(|_| *config);
+    let edit = plan.config.edit().filter(|_| plan.restart.config);
     Some(Request {
-        unit: daemon.seen.unit.clone()?,
-        version: daemon.seen.version,
-        main_config: daemon.seen.config_file.clone(),
+        unit: containerd.unit.clone()?,
+        version: containerd.version,
+        main_config: containerd.config_file.clone(),
         change: Change { config: edit.cloned(), drop_in, variables },
-        certs_d: daemon.seen.plan.directory()?.to_owned(),
-        plan: restart_hash(&daemon.seen.plan, proxy),
+        certs_d: plan.directory()?.to_owned(),
+        plan: plan.facts().hash,
         ready_limit,
-        known: daemon.seen.known.clone(),
+        known: containerd.known.clone(),
     })
 }

@@ -28,7 +28,6 @@ use crate::{
 
 pub use mirror_health::{Credentials, Destination, MirrorHealth, is_probed};
 pub use observation::{ContainerdObservation, Observation, RestartBy};
-pub use proxy::proxy_after_restart;
 
 /// What is asked of a node.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +54,8 @@ pub struct NodePlan {
     pub newly_read: Vec<NewlyRead>,
     /// What becomes of each entry of the bundle, in its order.
     pub registries: Vec<RegistryFacts>,
-    /// What changes in each directory that containerd searches, in its order; none where another node writes.
+    /// What changes in each directory that containerd searches, in its order; none where another node writes. What there
+    /// is to say of it stands in `findings`.
     pub files: Vec<(PathBuf, FilesPlan)>,
     /// What people should know of files.
     pub findings: Vec<Finding>,
@@ -76,14 +76,6 @@ pub struct RestartNeed {
     pub config: bool,
     /// The forward proxy.
     pub proxy: bool,
-}
-
-impl RestartNeed {
-    /// Whether it is needed at all.
-    #[must_use]
-    pub const fn any(self) -> bool {
-        self.config || self.proxy
-    }
 }
 
 /// Nothing may be done to this host.
@@ -143,10 +135,30 @@ impl NodePlan {
     /// For status, and as the controller approves it.
     #[must_use]
     pub fn facts(&self) -> PlanFacts {
+        let Self { config, proxy, newly_read, .. } = self;
+        let kind = match config {
+            ConfigPlan::Adopt { .. } => PlanKind::Adopt,
+            ConfigPlan::Patch { .. } => PlanKind::Patch,
+            ConfigPlan::Migrate { .. } => PlanKind::Migrate,
+            ConfigPlan::Unsupported { .. } => PlanKind::Unsupported,
+        };
+        let of_config = config.edit().map_or(&[][..], |edit| &edit.changes);
+        let of_proxy = proxy.change().map_or(&[][..], |change| &change.changes);
+        let changes = of_config.iter().chain(of_proxy).map(|change| PlanChange {
+            file: change.file.display().to_string(),
+            key: change.key.clone(),
+            from: change.from.clone(),
+            to: change.to.clone(),
+        });
+        let changes: Vec<PlanChange> = changes.collect();
         PlanFacts {
+            hash: restart_hash(config, proxy),
+            change: ChangeHash::of(kind, &changes),
+            kind,
             restart: self.restarts(),
-            newly_read: self.newly_read.clone(),
-            ..plan_facts(&self.config, &self.proxy)
+            reason: restart_reason(config, proxy),
+            changes,
+            newly_read: newly_read.clone(),
         }
     }
 
@@ -237,35 +249,6 @@ fn restart_reason(config: &ConfigPlan, proxy: &ProxyPlan) -> String {
         (true, Some(proxy)) => format!("{}; {proxy}", config.reason()),
         (false, Some(proxy)) => proxy.to_owned(),
         (_, None) => config.reason().to_owned(),
-    }
-}
-
-/// Both plans as status shows them.
-#[must_use]
-pub fn plan_facts(config: &ConfigPlan, proxy: &ProxyPlan) -> PlanFacts {
-    let kind = match config {
-        ConfigPlan::Adopt { .. } => PlanKind::Adopt,
-        ConfigPlan::Patch { .. } => PlanKind::Patch,
-        ConfigPlan::Migrate { .. } => PlanKind::Migrate,
-        ConfigPlan::Unsupported { .. } => PlanKind::Unsupported,
-    };
-    let of_config = config.edit().map_or(&[][..], |edit| &edit.changes);
-    let of_proxy = proxy.change().map_or(&[][..], |change| &change.changes);
-    let changes = of_config.iter().chain(of_proxy).map(|change| PlanChange {
-        file: change.file.display().to_string(),
-        key: change.key.clone(),
-        from: change.from.clone(),
-        to: change.to.clone(),
-    });
-    let changes: Vec<PlanChange> = changes.collect();
-    PlanFacts {
-        hash: restart_hash(config, proxy),
-        change: ChangeHash::of(kind, &changes),
-        kind,
-        restart: config.needs_restart() || proxy.needs_restart(),
-        reason: restart_reason(config, proxy),
-        changes,
-        newly_read: Vec::new(),
     }
 }
 

@@ -21,12 +21,6 @@ pub(super) fn plan(containerd: &ContainerdObservation, cluster: &Bundle) -> Prox
     }
 }
 
-/// What is left to do once containerd has restarted for the proxy.
-#[must_use]
-pub fn proxy_after_restart(containerd: &ContainerdObservation, wanted: Option<&ProxySettings>) -> ProxyPlan {
-    safely(containerd, plan_proxy(&containerd.proxy, wanted))
-}
-
 /// The plan, unless its restart would bring somebody else's change into force.
 fn safely(containerd: &ContainerdObservation, plan: ProxyPlan) -> ProxyPlan {
     match &containerd.held {

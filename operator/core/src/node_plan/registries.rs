@@ -69,9 +69,9 @@ pub(super) fn plan(plan: &mut NodePlan, observed: &Observation, bundle: &Bundle,
         plan.registries.push(facts);
     }
     ground.old_tables(&mut wanted);
-    plan.files = ground.files(&wanted);
-    plan.findings = wanted.findings;
-    plan.findings.extend(plan.files.iter().flat_map(|(_, files)| files.findings.clone()));
+    plan.findings = std::mem::take(&mut wanted.findings);
+    plan.files = ground.files(wanted);
+    plan.findings.extend(plan.files.iter_mut().flat_map(|(_, files)| std::mem::take(&mut files.findings)));
     for finding in plan.findings.iter().filter(|finding| finding.prevents()) {
         for registry in plan.registries.iter_mut().filter(|facts| facts.object == finding.object) {
             registry.error = Some(finding.to_string());
@@ -160,15 +160,16 @@ impl Ground<'_> {
     }
 
     /// What changes in each directory.
-    fn files(&self, wanted: &Wanted) -> Vec<(PathBuf, FilesPlan)> {
+    fn files(&self, wanted: Wanted) -> Vec<(PathBuf, FilesPlan)> {
         let nothing = BTreeMap::new();
         let Observation { directories, managed_elsewhere, writer, now, .. } = self.observed;
-        let of_root = |number: usize| {
-            let desired = wanted.files.iter().filter(|(at, _)| *at == number);
-            desired.map(|(_, files)| files.clone()).collect::<Vec<DesiredRegistry>>()
-        };
-        let plan = |(number, root): (usize, &Root)| {
-            let desired = of_root(number);
+        let mut of_roots: Vec<Vec<DesiredRegistry>> = vec![Vec::new(); directories.len()];
+        for (at, files) in wanted.files {
+            if let Some(of_root) = of_roots.get_mut(at) {
+                of_root.push(files);
+            }
+        }
+        let plan = |(number, (root, desired)): (usize, (&Root, &Vec<DesiredRegistry>))| {
             let mut on_hold = wanted.on_hold.clone();
             on_hold.extend(migrated::orphans(&root.listing, &self.migrated));
             on_hold.retain(|name| !desired.iter().any(|files| files.registry == *name));
@@ -177,7 +178,7 @@ impl Ground<'_> {
                 listing: &root.listing,
                 writer: *writer,
                 ownership: &root.ownership,
-                desired: &desired,
+                desired,
                 on_hold: &on_hold,
                 claimed: if number == 0 { &managed_elsewhere.registries } else { &nothing },
                 now: *now,
@@ -196,7 +197,7 @@ impl Ground<'_> {
             }
             (root.path.clone(), plan)
         };
-        directories.iter().enumerate().map(plan).collect()
+        directories.iter().zip(&of_roots).enumerate().map(plan).collect()
     }
 }
 

@@ -43,7 +43,7 @@ pub fn may_be_shared(root: &HostRoot, certs_d: &Path) -> Result<bool, FileError>
 }
 
 /// The name by which the nodes of one directory tell each other apart: the machine id. A node may get another host name
-/// at any time; it serves where there is no machine id, as in K3s's own image.
+/// at any time; it serves where there is no machine id.
 ///
 /// # Errors
 /// On what the kernel says.

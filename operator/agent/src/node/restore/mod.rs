@@ -13,13 +13,14 @@ mod put_back;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use registry_mirror_core::plan::config::DEFAULT_DIRECTORY;
-
 use self::host::{Host, still_shared};
 pub use self::outcome::{Depth, RestoreError, Restored};
 use super::{Asking, Node, edits::MOST_LENIENT};
 use crate::metrics::Metrics;
-use registry_mirror_core::status::node::{Facts, NodeFailure, Verdict};
+use registry_mirror_core::{
+    plan::config::DEFAULT_DIRECTORY,
+    status::node::{Facts, NodeFailure, Verdict},
+};
 
 impl Node {
     /// Puts the node back. Doing it again changes nothing. Where other nodes share its directory and their agents run,
